@@ -1,0 +1,5 @@
+"""`python -m rag_plugin.cli` is `rag-plugin`."""
+
+from . import main
+
+main()

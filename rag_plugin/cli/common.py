@@ -1,0 +1,138 @@
+"""What all commands share: the common options, how the config is loaded, what goes to stderr."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..engine import RagEngine
+
+WORK_FAILED, WRONG_USE = 1, 2
+
+
+class ReaderLeft(Exception):
+    """The reader of our output left, as `| head` does; click would call a BrokenPipeError a failure."""
+
+
+def note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+class Settings:
+    """What the common options said."""
+
+    def __init__(self) -> None:
+        self.config: str | None = None
+        self.overrides: dict[str, str] = {}
+        self.allow: list[str] = []
+
+    @property
+    def path(self) -> str:
+        return self.config or "config.yaml"
+
+    def load(self) -> Config:
+        from ..config import check_config
+        from ..source import read_source
+
+        source = read_source(self.path, self.overrides, override_name="--set", parse_overrides=True)
+        return check_config(source, self.allow)
+
+    def engine(self, *, sync: bool, **overrides: Any) -> RagEngine:
+        """The engine, loaded with a word about what takes the time."""
+        from ..config import load_config
+
+        config = self.load()
+        if overrides:
+            config = load_config(config, overrides=overrides, allow=self.allow)
+        with quiet_libraries():
+            while_loading(config)
+            from ..engine import build_engine
+
+            return build_engine(config, allow=self.allow, sync="auto" if sync else "never")
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-c, --set, --allow and --debug, before or behind the command's name."""
+
+    @click.option("-c", "--config", metavar="FILE", help="The config file.  [default: config.yaml]")
+    @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one setting: llm.model=qwen3.")
+    @click.option("--allow", metavar="PACKAGE", multiple=True, help="A package whose classes the config may name.")
+    @click.option("--debug", is_flag=True, help="Log everything, and show where an error came from.")
+    @click.pass_context
+    @functools.wraps(function)
+    def with_options(
+        context: click.Context,
+        /,
+        *args: Any,
+        config: str | None,
+        overrides: tuple[str, ...],
+        allow: tuple[str, ...],
+        debug: bool,
+        **options: Any,
+    ) -> Any:
+        settings = context.ensure_object(Settings)
+        settings.config = config or settings.config
+        settings.allow += allow
+        for text in overrides:
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                raise click.UsageError(f"--set {text}: write it as KEY=VALUE, such as llm.model=qwen3")
+            settings.overrides[key.strip()] = value
+        if debug:
+            import logging
+
+            logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+        try:
+            return function(settings, *args, **options)
+        except BrokenPipeError as error:
+            raise ReaderLeft from error
+
+    return with_options
+
+
+def while_loading(config: Config) -> None:
+    """Loading models takes seconds, in which a person should not stare at nothing."""
+    if sys.stderr.isatty():
+        parts = [part.given.entries.get("model") for part in (config.encoder, config.llm) if part is not None]
+        shown = [
+            getattr(entry.node, "template", None) or str(getattr(entry.node, "value", "")) for entry in parts if entry
+        ]
+        note(click.style(f"loading {' and '.join(shown) or 'the parts'} ...", dim=True))
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Warnings of this package on stderr, and no progress bars of the model libraries between our own."""
+    import logging
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # a default: this package's own bar decides for itself
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    log = logging.getLogger("rag_plugin")
+    if not log.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setLevel(logging.WARNING)
+        log.addHandler(handler)
+    yield
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rag-plugin")
+@common
+def cli(settings: Settings) -> None:
+    """One YAML file becomes a LlamaIndex query engine.
+
+    Start with `rag-plugin init`, put documents into ./docs, then `rag-plugin ask "a question"`.
+    """

@@ -1,0 +1,147 @@
+"""The commands that do the work: sync, search, ask."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import RagPluginError
+from .common import Settings, cli, common, note, quiet_libraries, while_loading
+
+if TYPE_CHECKING:
+    from ..engine import RagEngine
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@common
+def sync(settings: Settings, as_json: bool) -> None:
+    """Bring the index in line with the documents."""
+    from ..config.build import Assembly
+
+    config = settings.load()
+    with quiet_libraries():
+        while_loading(config)
+        from ..sync import sync as run
+
+        report = run(Assembly(config))
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        return
+    for sign, names in (("+", report.added), ("~", report.changed), ("-", report.removed)):
+        for name in names:
+            click.echo(f"{sign} {name}")
+    for name, reason in report.failed:
+        click.echo(f"! {name}: {reason}")
+    click.echo(str(report))
+
+
+@cli.command()
+@click.argument("question")
+@click.option("-k", "--top-k", type=click.IntRange(1), help="How many passages; unset, as the config says.")
+@click.option("--sync/--no-sync", default=True, help="Bring the index in line with the documents first.")
+@click.option("--json", "as_json", is_flag=True, help="The passages as JSON.")
+@common
+def search(settings: Settings, question: str, top_k: int | None, sync: bool, as_json: bool) -> None:
+    """Find the passages for a question; no LLM is asked."""
+    overrides: dict[str, Any] = {} if top_k is None else {"retriever.top_k": top_k}
+    # The LLM is not asked, so it is not built either.
+    engine = settings.engine(sync=sync, **{"llm": "none", **overrides})
+    found = engine.retrieve(question)
+    if as_json:
+        data = [
+            {
+                "score": item.score,
+                "document": item.node.ref_doc_id,
+                "place": _place(item.node),
+                "node": item.node.node_id,
+                "metadata": item.node.metadata,
+                "text": item.node.get_content(),
+            }
+            for item in found
+        ]
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        note("nothing was found")
+    for number, item in enumerate(found, 1):
+        head = f"{number}. {item.score if item.score is not None else 0:.3f}  {_source(item.node)}"
+        click.secho(head, bold=True)
+        click.echo(_indented(item.node.get_content()))
+
+
+@cli.command()
+@click.argument("question", required=False)
+@click.option("--sync/--no-sync", default=True, help="Bring the index in line with the documents first.")
+@click.option("--json", "as_json", is_flag=True, help="Answer and sources as JSON.")
+@common
+def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> None:
+    """Answer a question from the documents; without one, keep asking until Ctrl-D."""
+    from ..errors import MissingLLM
+
+    config = settings.load()
+    if config.asks_llm and config.llm.type == "none":
+        raise MissingLLM
+    streams = not as_json and "streaming" in config.synthesizer.settings and "accumulate" not in config.synthesizer.type
+    engine = settings.engine(sync=sync, **({"synthesizer.streaming": True} if streams else {}))
+    if question is not None:
+        _answer(engine, question, as_json)
+        return
+    if sys.stdin.isatty():
+        note("Ask away; Ctrl-D ends.")
+    while True:
+        try:
+            question = input("? " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            note("")
+            continue
+        if not question.strip():
+            continue
+        try:
+            _answer(engine, question, as_json)
+        except KeyboardInterrupt:
+            note("\n(stopped)")
+        except MissingLLM:
+            raise
+        except RagPluginError as error:
+            note(f"error: {error}")
+
+
+def _answer(engine: RagEngine, question: str, as_json: bool) -> None:
+    response: Any = engine.query(question)
+    if as_json:
+        sources = [
+            {"score": item.score, "document": item.node.ref_doc_id, "place": _place(item.node)}
+            for item in response.source_nodes
+        ]
+        data = {"question": question, "answer": str(response), "sources": sources}
+        click.echo(json.dumps(data, ensure_ascii=False))
+        return
+    stream = getattr(response, "response_gen", None)
+    for piece in stream if stream is not None else [str(response)]:
+        click.echo(piece, nl=False)
+        sys.stdout.flush()
+    click.echo("\n")
+    click.secho("Sources", bold=True)
+    for item in response.source_nodes:
+        click.echo(f"  {item.score if item.score is not None else 0:.3f}  {_source(item.node)}")
+
+
+def _place(node: Any) -> str:
+    for key in ("page", "line"):
+        if key in node.metadata:
+            return f"{key} {node.metadata[key]}"
+    return ""
+
+
+def _source(node: Any) -> str:
+    return ", ".join(filter(None, (str(node.ref_doc_id), _place(node))))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"   {line}" for line in text.splitlines()) + "\n"

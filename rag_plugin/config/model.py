@@ -1,0 +1,211 @@
+"""`Config`: what a file says, checked, with every default filled in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..registry import Component, component_of
+from ..source import Entry, Items, Node, Place, Source, Table, Value, read_source
+
+
+@dataclass(frozen=True)
+class Section:
+    """One component with its settings.
+
+    `settings` are the validated values, defaults included. `type_node` and `given` are the source of
+    what was written, with places and `${NAME}` templates.
+    """
+
+    slot: str
+    path: str
+    type: str
+    settings: Mapping[str, Any]
+    component: Component = field(compare=False, repr=False)
+    type_node: Value = field(compare=False, repr=False)
+    given: Table = field(compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        # Settings can hold secrets from the environment, so they are not shown.
+        return f"Section({self.slot!r}, type={self.type_node.template or self.type!r})"
+
+
+def sync(
+    *,
+    on_error: Annotated[
+        Literal["skip", "stop"],
+        Field(description="What to do when one document cannot be read: report it and go on, or stop."),
+    ] = "skip",
+    on_change: Annotated[
+        Literal["resync", "error"],
+        Field(
+            description="What to do when the index was built by other settings: build what changed anew while the "
+            "old version stays readable, or stop with an error that names the differences."
+        ),
+    ] = "resync",
+    batch_size: Annotated[
+        int, Field(gt=0, description="How many nodes are encoded and committed together; bounds the memory.")
+    ] = 2048,
+) -> dict[str, Any]:
+    """How the store is brought in line with the documents."""
+    return {"on_error": on_error, "on_change": on_change, "batch_size": batch_size}
+
+
+@lru_cache(maxsize=1)
+def sync_component() -> Component:
+    """The `sync` section, read from its signature like any other."""
+    return component_of("sync", "sync", "built in", sync)
+
+
+class SyncSettings:
+    """The `sync` section."""
+
+    def __init__(self, values: Mapping[str, Any] | None = None, given: Table | None = None) -> None:
+        filled = sync(**(values or {}))
+        self.on_error: str = filled["on_error"]
+        self.on_change: str = filled["on_change"]
+        self.batch_size: int = filled["batch_size"]
+        self.given = given
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"on_error": self.on_error, "on_change": self.on_change, "batch_size": self.batch_size}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SyncSettings) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.settings.items()))
+
+    def __repr__(self) -> str:
+        given = self.given.entries if self.given is not None else {}
+        # As written, where it came from the environment.
+        shown = {key: getattr(given[key].node, "template", None) if key in given else None for key in self.settings}
+        return f"SyncSettings({ {key: shown[key] or value for key, value in self.settings.items()} })"
+
+
+class Config:
+    """A checked config. Make one with `load_config`.
+
+    Each section is an attribute: `reader`, `chunker`, `encoder`, `store`, `llm`, `retriever` and
+    `synthesizer` are a `Section` (None where the caller provides the part), `rerankers` is a tuple of
+    them, `sync` is a `SyncSettings`. Two configs are equal if they name the same components with the
+    same settings.
+    """
+
+    reader: Section | None
+    chunker: Section
+    encoder: Section | None
+    store: Section | None
+    llm: Section
+    retriever: Section
+    rerankers: tuple[Section, ...]
+    synthesizer: Section
+    sync: SyncSettings
+
+    def __init__(
+        self, name: str, sections: Mapping[str, Any], allow: tuple[str, ...] = (), provided: tuple[str, ...] = ()
+    ) -> None:
+        self.name = name
+        self.sections = dict(sections)
+        self.allow = allow
+        self.provided = provided
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["sections"][name]
+        except KeyError:
+            raise AttributeError(f"a Config has no section {name!r}") from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Config) and self.sections == other.sections
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Config {self.name!r}>"
+
+    @property
+    def asks_llm(self) -> bool:
+        """Whether the synthesizer puts the question to an LLM, and does not just hand on what was found."""
+        return self.synthesizer.type not in ("context_only", "no_text")
+
+    def to_yaml(self, *, origins: bool = False) -> str:
+        """The whole config as YAML, defaults filled in and paths absolute.
+
+        What came from `${NAME}` is written as `${NAME}`, so no secret shows; loading the text gives an
+        equal Config as long as the environment is the same.
+
+        Args:
+            origins: Whether a comment behind each line says where the value came from.
+        """
+        from .dump import to_yaml
+
+        return to_yaml(self, origins=origins)
+
+    def build(self, slot: str, **parts: Any) -> Any:
+        """Build one part alone, and only what it needs.
+
+        Args:
+            slot: A section's name, such as `llm` or `rerankers` (a list).
+            parts: Ready objects for other slots that the part may need.
+        """
+        from .build import Assembly
+
+        return Assembly(self, parts).get(slot)
+
+
+def load_config(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    allow: Collection[str] = (),
+    provided: Collection[str] = (),
+) -> Config:
+    """Read and check a config; nothing is built, and nothing heavy is imported.
+
+    Args:
+        config: The path of a YAML file, a mapping of the same form, or a `Config`.
+        overrides: Dotted path to new value: `{"llm.model": "qwen3", "rerankers.0.cutoff": 0.4}`. Strings
+            follow the same `${NAME}` rules as in the file; relative paths are relative to the working directory.
+        allow: Packages whose classes the config may name by path, besides llama_index.
+        provided: Sections that may be missing, since the caller has ready objects for them.
+
+    Raises:
+        ConfigError: With every problem and its place.
+    """
+    from .check import check_config
+
+    if isinstance(allow, str):
+        raise TypeError("allow is a list of package names, not one text")
+    if isinstance(config, Config):
+        if not overrides:
+            return config
+        allow, provided = (*config.allow, *allow), (*config.provided, *provided)
+        return check_config(read_source(_source(config), overrides), allow, provided)
+    return check_config(read_source(config, overrides), allow, provided)
+
+
+def _source(config: Config) -> Source:
+    """What a config was made from, places and `${NAME}` included; its defaults are left to be filled in again."""
+
+    def table(part: Section) -> Table:
+        entries = {"type": Entry(part.type_node.place, part.type_node), **part.given.entries}
+        return Table(entries, part.given.place, part.given.base)
+
+    nodes: dict[str, Node] = {}
+    for name, part in config.sections.items():
+        if isinstance(part, Section):
+            nodes[name] = table(part)
+        elif isinstance(part, SyncSettings) and part.given is not None:
+            nodes[name] = part.given
+        elif isinstance(part, tuple) and part:
+            nodes[name] = Items(tuple(table(item) for item in part), part[0].given.place, part[0].given.base)
+    entries = {key: Entry(node.place, node) for key, node in nodes.items()}
+    return Source(config.name, Table(entries, Place(config.name), Path.cwd()))

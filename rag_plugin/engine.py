@@ -1,0 +1,217 @@
+"""`build_engine`: a config in, a LlamaIndex query engine out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import NodeWithScore, QueryBundle
+
+from .config import Config, load_config
+from .config.build import Assembly
+from .errors import MissingLLM, QuestionError
+from .no_llm import NoLLM
+from .ollama import llm_error
+from .sync import SyncReport, check_index
+from .sync import sync as run_sync
+
+if TYPE_CHECKING:
+    from llama_index.core import VectorStoreIndex
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.chat_engine import CondensePlusContextChatEngine
+    from llama_index.core.llms import LLM
+    from llama_index.core.tools import QueryEngineTool
+    from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+
+def build_engine(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    allow: Collection[str] = (),
+    sync: Literal["auto", "never"] = "auto",
+    **parts: Any,
+) -> RagEngine:
+    """Build a query engine from a config.
+
+    Args:
+        config: The path of a YAML file, a mapping of the same form, or a `Config`.
+        overrides: Single settings to change, by dotted path: `{"llm.model": "qwen3"}`.
+        allow: Packages, besides llama_index, whose classes the config may name by path.
+        sync: `auto` brings the store in line with the documents first; `never` opens what is there.
+        parts: Ready LlamaIndex objects by slot name (`llm=my_llm`, `rerankers=[...]`); they win over the config.
+
+    Raises:
+        ConfigError: The config is wrong; all problems are in it.
+        ComponentError: A part cannot be built.
+        IndexNotBuilt: `sync="never"` and nothing was ever synced.
+        IndexMismatch: The index was made by another encoder and may not be built anew.
+    """
+    if sync not in ("auto", "never"):
+        raise ValueError(f"sync is 'auto' or 'never', not {sync!r}")
+    checked = load_config(config, overrides=overrides, allow=allow, provided=tuple(parts))
+    assembly = Assembly(checked, parts)
+    if assembly.has("store") and assembly.has("encoder"):
+        if sync == "never":
+            check_index(assembly)
+        elif assembly.has("reader"):
+            run_sync(assembly)
+    return RagEngine(checked, assembly)
+
+
+class RagEngine(RetrieverQueryEngine):
+    """A `RetrieverQueryEngine` made from a config; use it wherever LlamaIndex takes a query engine.
+
+    Make one with `build_engine`.
+    """
+
+    def __init__(self, config: Config, assembly: Assembly) -> None:
+        self.config = config
+        self._assembly = assembly
+        super().__init__(
+            retriever=assembly.get("retriever"),
+            response_synthesizer=assembly.get("synthesizer"),
+            node_postprocessors=list(assembly.get("rerankers")),
+            callback_manager=assembly.get("callback_manager"),
+        )
+
+    def __repr__(self) -> str:
+        return f"<RagEngine {self.config.name!r}>"
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def index(self) -> VectorStoreIndex:
+        """The LlamaIndex index over the store, for whatever else LlamaIndex builds on one."""
+        return self._assembly.get("index")  # type: ignore[no-any-return]
+
+    @property
+    def encoder(self) -> BaseEmbedding:
+        """What turns text into vectors."""
+        return self._assembly.get("encoder")  # type: ignore[no-any-return]
+
+    @property
+    def llm(self) -> LLM:
+        """What writes the answer; without an LLM in the config, an object that says so when it is asked."""
+        return self._assembly.get("llm")  # type: ignore[no-any-return]
+
+    @property
+    def store(self) -> BasePydanticVectorStore:
+        """Where nodes and vectors are kept."""
+        return self._assembly.get("store")  # type: ignore[no-any-return]
+
+    def sync(self) -> SyncReport:
+        """Bring the store in line with the documents as they are now; questions see it at once."""
+        return run_sync(self._assembly)
+
+    # ------------------------------------------------------------------ questions
+
+    def retrieve(self, query_bundle: QueryBundle | str) -> list[NodeWithScore]:
+        """The nodes for a question, best first, after all rerankers."""
+        return super().retrieve(_question(query_bundle))
+
+    async def aretrieve(self, query_bundle: QueryBundle | str) -> list[NodeWithScore]:
+        """As `retrieve`."""
+        return await super().aretrieve(_question(query_bundle))
+
+    def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        self._refuse_without_llm()
+        _question(query_bundle)
+        with self._clear_errors():
+            return self._guarded(super()._query(query_bundle))
+
+    async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        self._refuse_without_llm()
+        _question(query_bundle)
+        with self._clear_errors():
+            return self._guarded(await super()._aquery(query_bundle))
+
+    def _refuse_without_llm(self) -> None:
+        # Before anything is searched, and also where nothing is found and LlamaIndex would not ask the LLM.
+        injected = "synthesizer" in self._assembly.injected
+        if not injected and self.config.asks_llm and isinstance(self.llm, NoLLM):
+            raise MissingLLM
+
+    @contextmanager
+    def _clear_errors(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except Exception as error:  # the seam to LLM servers: what is not theirs goes on as it is
+            clear = llm_error(self.llm, error)
+            if clear is None:
+                raise
+            raise clear from error
+
+    def _guarded(self, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
+        """A streamed answer fails while it is read, long after the query returned."""
+        if isinstance(response, StreamingResponse) and response.response_gen is not None:
+            response.response_gen = self._guarded_stream(response.response_gen)
+        elif isinstance(response, AsyncStreamingResponse) and response.response_gen is not None:
+            response.response_gen = self._guarded_async_stream(response.response_gen)
+        return response
+
+    def _guarded_stream(self, stream: Any) -> Generator[str, None, None]:
+        with self._clear_errors():
+            yield from stream
+
+    async def _guarded_async_stream(self, stream: Any) -> AsyncGenerator[str, None]:
+        with self._clear_errors():
+            async for piece in stream:
+                yield piece
+
+    # ------------------------------------------------------------------ other forms
+
+    def as_tool(
+        self,
+        name: str = "search_documents",
+        description: str = "Answers questions from the indexed documents. Input: one complete question in plain words.",
+        **settings: Any,
+    ) -> QueryEngineTool:
+        """This engine as a tool for an agent or a router; `settings` go to `QueryEngineTool.from_defaults`."""
+        from llama_index.core.tools import QueryEngineTool
+
+        return QueryEngineTool.from_defaults(query_engine=self, name=name, description=description, **settings)
+
+    def as_chat_engine(self, *, token_limit: int | None = None, **settings: Any) -> CondensePlusContextChatEngine:
+        """A chat over the documents that remembers what was said.
+
+        LLM, encoder and retriever are this engine's. LlamaIndex's chat engine itself packs its prompts by
+        `Settings.prompt_helper` where an application has set one.
+
+        Args:
+            token_limit: The most tokens of the conversation that are kept; unset, half the LLM's context.
+            settings: Anything else that `CondensePlusContextChatEngine` takes.
+        """
+        from llama_index.core.chat_engine import CondensePlusContextChatEngine
+        from llama_index.core.memory import ChatMemoryBuffer
+
+        from .prompting import llm_tokenizer
+
+        if isinstance(self.llm, NoLLM):
+            raise MissingLLM
+        limit = token_limit or self.llm.metadata.context_window // 2
+        memory = ChatMemoryBuffer.from_defaults(token_limit=limit, tokenizer_fn=llm_tokenizer(self.llm))
+        # Not from_defaults, which takes its callback manager from the global Settings.
+        return CondensePlusContextChatEngine(
+            **{
+                "retriever": self.retriever,
+                "llm": self.llm,
+                "memory": memory,
+                "node_postprocessors": self._node_postprocessors,
+                "callback_manager": self.callback_manager,
+                **settings,
+            }
+        )
+
+
+def _question(question: QueryBundle | str) -> QueryBundle:
+    bundle = QueryBundle(question) if isinstance(question, str) else question
+    if not isinstance(bundle, QueryBundle):
+        raise QuestionError(f"a question is text, not {type(question).__name__}")
+    if not bundle.query_str.strip() and bundle.embedding is None:
+        raise QuestionError("the question is empty")
+    return bundle

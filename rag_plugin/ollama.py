@@ -1,0 +1,28 @@
+"""What LlamaIndex lacks about Ollama: errors that say what happened, where, and what to type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import LLMError
+
+
+def llm_error(llm: Any, error: BaseException) -> LLMError | None:
+    """The error of an LLM's server as one sentence with its cure; None if it is not of a server."""
+    family = type(error).__module__.partition(".")[0]
+    url, model = getattr(llm, "base_url", None), getattr(llm, "model", None)
+    if url is None or not (
+        family in ("httpx", "httpcore", "ollama") or isinstance(error, (ConnectionError, TimeoutError))
+    ):
+        return None
+    name = type(error).__name__
+    if isinstance(error, ConnectionError) or name in ("ConnectError", "ConnectTimeout"):
+        return LLMError(f"no Ollama server can be reached at {url}: start it with `ollama serve`, or set llm.base_url")
+    if isinstance(error, TimeoutError) or "Timeout" in name:
+        waited = getattr(llm, "request_timeout", None)
+        return LLMError(
+            f"{model!r} at {url} was silent for {waited:g} s: if it is still loading, set llm.timeout higher"
+        )
+    if getattr(error, "status_code", None) == 404:
+        return LLMError(f"the Ollama server at {url} has no model {model!r}: get it with `ollama pull {model}`")
+    return LLMError(f"{model!r} at {url} failed: {name}: {error}")

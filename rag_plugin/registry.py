@@ -1,0 +1,314 @@
+"""A slot and a name in, a component out: built in, from another package's entry point, or a class by its path.
+
+A component is one typed function: what stands before its `*` is wiring (what the engine hands it),
+what stands after it is settings (what the YAML may say). Finding a component imports only the module
+that holds the function; those modules import nothing heavy before they are called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache, lru_cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from .errors import MissingPackage, RagPluginError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+SLOTS: dict[str, str] = {
+    "reader": "where the documents come from",
+    "chunker": "how a document is cut into nodes",
+    "encoder": "what turns text into vectors",
+    "store": "where nodes and vectors are kept and searched",
+    "llm": "what writes the answer",
+    "retriever": "how a question finds nodes",
+    "reranker": "what sorts and thins out the nodes that were found (a list: `rerankers`)",
+    "synthesizer": "how an answer is made from the nodes",
+}
+
+BASE_CLASSES: dict[str, str] = {
+    "reader": "llama_index.core.readers.base:BaseReader",
+    "chunker": "llama_index.core.node_parser:NodeParser",
+    "encoder": "llama_index.core.base.embeddings.base:BaseEmbedding",
+    "store": "llama_index.core.vector_stores.types:BasePydanticVectorStore",
+    "llm": "llama_index.core.llms:LLM",
+    "retriever": "llama_index.core.base.base_retriever:BaseRetriever",
+    "reranker": "llama_index.core.postprocessor.types:BaseNodePostprocessor",
+    "synthesizer": "llama_index.core.response_synthesizers:BaseSynthesizer",
+}
+
+WIRING = frozenset({"encoder", "store", "llm", "index", "callback_manager"})
+"""What a component may ask for before its `*`."""
+
+_BUILT_IN: dict[str, dict[str, str]] = {
+    "reader": {
+        "directory": "rag_plugin.components.readers:directory",
+        "jsonl": "rag_plugin.components.readers:jsonl",
+    },
+    "chunker": {
+        "sentence": "rag_plugin.components.chunkers:sentence",
+        "token": "rag_plugin.components.chunkers:token",
+        "markdown": "rag_plugin.components.chunkers:markdown",
+        "none": "rag_plugin.components.chunkers:none",
+    },
+    "encoder": {"huggingface": "rag_plugin.components.encoders:huggingface"},
+    "store": {"faiss": "rag_plugin.components.stores:faiss"},
+    "llm": {
+        "ollama": "rag_plugin.components.llms:ollama",
+        "huggingface": "rag_plugin.components.llms:huggingface",
+        "none": "rag_plugin.components.llms:none",
+    },
+    "retriever": {"vector": "rag_plugin.components.retrievers:vector"},
+    "reranker": {"similarity_cutoff": "rag_plugin.components.rerankers:similarity_cutoff"},
+    "synthesizer": {
+        mode: f"rag_plugin.components.synthesizers:{mode}"
+        for mode in (
+            "compact",
+            "refine",
+            "tree_summarize",
+            "simple_summarize",
+            "accumulate",
+            "compact_accumulate",
+            "generation",
+            "context_only",
+            "no_text",
+        )
+    },
+}
+
+
+class ComponentNotFound(RagPluginError):
+    """No component of that name can be had; `hint` says what could be done."""
+
+    def __init__(self, message: str, hint: str = "", candidates: Iterable[str] = ()) -> None:
+        self.message, self.hint, self.candidates = message, hint, list(candidates)
+        super().__init__(f"{message} {hint}".strip())
+
+
+class ComponentDefinitionError(RagPluginError):
+    """A component's function cannot be read as one; its author has to mend it."""
+
+
+Finding = tuple[str, str, str]
+"""What a rule found: the setting's name, what is wrong, what to do."""
+
+
+def rule(check: Callable[[dict[str, Any]], Iterable[Finding]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Attach a check over several settings to a component, for settings that contradict each other.
+
+    `check` gets the validated settings, and yields a setting's name, a message and a hint for each problem.
+    """
+
+    def attach(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.rules = (*getattr(function, "rules", ()), check)  # type: ignore[attr-defined]
+        return function
+
+    return attach
+
+
+@dataclass(frozen=True)
+class Component:
+    """One entry of a slot, its function loaded and its signature read."""
+
+    slot: str
+    name: str
+    origin: str
+    function: Callable[..., Any]
+    wiring: tuple[str, ...]
+    schema: type[BaseModel]
+    rules: tuple[Callable[[dict[str, Any]], Iterable[Finding]], ...]
+    summary: str
+
+    def build(self, wiring: dict[str, Any], settings: dict[str, Any]) -> Any:
+        """Call the component; a package that it misses becomes `MissingPackage` with its cure."""
+        try:
+            return self.function(*(wiring[name] for name in self.wiring), **settings)
+        except MissingPackage:
+            raise
+        except ModuleNotFoundError as error:
+            part = f"{self.slot} {self.name!r}"
+            missing = (error.name or "").partition(".")[0]
+            raise MissingPackage(part, error.name or str(error), missing.replace("_", "-")) from error
+
+
+def names(slot: str) -> list[str]:
+    """The names that can be had in a slot: the built-in ones, then those of other packages."""
+    return [*_BUILT_IN[slot], *sorted(set(_entry_points().get(slot, {})) - set(_BUILT_IN[slot]))]
+
+
+def find(slot: str, name: str, allow: Iterable[str] = ()) -> Component:
+    """The component of a slot by its name, or by the path of a LlamaIndex class.
+
+    Args:
+        slot: One of `SLOTS`.
+        name: A name, or `package.module.Class` (also `package.module:Class`).
+        allow: Packages besides `llama_index` whose classes may be imported by path.
+
+    Raises:
+        ComponentNotFound: No such name, a name claimed twice, or a class that may not or cannot be used.
+        ComponentDefinitionError: The function that was found is no component.
+    """
+    plugins = _entry_points().get(slot, {}).get(name, [])
+    built_in = _BUILT_IN[slot].get(name)
+    claims = ([("rag_plugin itself", built_in)] if built_in else []) + sorted((p.dist, p.value) for p in plugins)
+    if len(claims) > 1:
+        claimants = " and ".join(f"{dist} ({value})" for dist, value in claims)
+        raise ComponentNotFound(
+            f"the name {name!r} is claimed twice: by {claimants}", "uninstall one of them, or ask its author to rename"
+        )
+    if built_in:
+        return component_of(slot, name, "built in", load_target(built_in))
+    if plugins:
+        plugin = plugins[0]
+        try:
+            function = load_target(plugin.value)
+        except Exception as error:  # whatever a third party's module raises while it is imported
+            raise ComponentNotFound(
+                f"{slot} {name!r} of {plugin.dist} cannot be loaded: {type(error).__name__}: {error}",
+                f"it is registered as {plugin.value}",
+            ) from error
+        return component_of(slot, name, plugin.dist, function)
+    if "." in name or ":" in name:
+        from .class_paths import from_class_path
+
+        return from_class_path(slot, name, allow)
+    raise ComponentNotFound(f"no {slot} is called {name!r}", candidates=names(slot))
+
+
+def load_target(target: str) -> Callable[..., Any]:
+    module, _, attribute = target.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    if not callable(function):
+        raise ComponentDefinitionError(f"{target} is not a function")
+    return typing.cast(Callable[..., Any], function)
+
+
+@dataclass(frozen=True)
+class _Plugin:
+    dist: str
+    value: str
+
+
+@lru_cache(maxsize=1)
+def _entry_points() -> dict[str, dict[str, list[_Plugin]]]:
+    found: dict[str, dict[str, list[_Plugin]]] = {}
+    for point in _all_entry_points():
+        slot = point.group.removeprefix("rag_plugin.")
+        if slot in SLOTS and slot != point.group:
+            plugin = _Plugin(point.dist.name if point.dist else "an unknown package", point.value)
+            claims = found.setdefault(slot, {}).setdefault(point.name, [])
+            if plugin not in claims:  # the same distribution can be found twice on sys.path
+                claims.append(plugin)
+    return found
+
+
+def _all_entry_points() -> Iterator[metadata.EntryPoint]:
+    points = metadata.entry_points()  # one pass over the installed packages for all slots
+    for slot in SLOTS:
+        yield from points.select(group=f"rag_plugin.{slot}")
+
+
+@cache
+def component_of(slot: str, name: str, origin: str, function: Callable[..., Any]) -> Component:
+    from pydantic import ConfigDict, create_model
+
+    label = f"{slot} {name!r} of {origin} ({function.__module__}:{getattr(function, '__qualname__', function)})"
+    wiring, fields = [], {}
+    parameters = list(inspect.signature(function).parameters.values())
+    hints = settings_hints(function, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], label)
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            raise ComponentDefinitionError(f"{label}: *{parameter.name} would swallow misspelt settings; name them all")
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            if parameter.name not in WIRING:
+                known = ", ".join(sorted(WIRING))
+                raise ComponentDefinitionError(
+                    f"{label}: {parameter.name!r} stands before the *, so it is wiring, and wiring is one of {known}"
+                )
+            wiring.append(parameter.name)
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
+    )
+    try:
+        schema = create_model(f"{slot}_{name}", __config__=config, **fields)  # type: ignore[call-overload]
+    except Exception as error:  # the seam to pydantic's reading of foreign annotations
+        raise ComponentDefinitionError(f"{label}: {type(error).__name__}: {error}") from error
+    summary = (inspect.getdoc(function) or "").strip().partition("\n\n")[0].replace("\n", " ")
+    return Component(slot, name, origin, function, tuple(wiring), schema, getattr(function, "rules", ()), summary)
+
+
+def settings_hints(function: Callable[..., Any], wanted: list[str], label: str) -> dict[str, Any]:
+    """The resolved annotations of settings alone: wiring may name types that only a type checker sees."""
+    annotations = getattr(function, "__annotations__", {})
+    namespace = getattr(inspect.unwrap(function), "__globals__", {})
+    resolved = {}
+    for name in wanted:
+        if name not in annotations:
+            raise ComponentDefinitionError(f"{label}: the setting {name!r} has no annotation")
+        annotation = annotations[name]
+        if isinstance(annotation, str):
+            try:
+                annotation = eval(annotation, namespace)  # the function's own annotation, as typing does it
+            except Exception as error:  # names under TYPE_CHECKING, or syntax newer than this Python
+                raise ComponentDefinitionError(f"{label}: the annotation of {name!r}: {error}") from error
+        resolved[name] = softened(annotation)
+    return resolved
+
+
+def softened(annotation: Any) -> Any:
+    """The annotation with YAML's text, lists and mappings standing for the types that only Python has.
+
+    A path needs nothing: the checker makes paths of texts. A mapping stands only for a pydantic model that is mere
+    data, and may hold only its fields: checking a config runs no constructor.
+    """
+    from pydantic import BaseModel, InstanceOf, Strict
+
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(softened(argument) for argument in arguments)]
+    if origin is typing.Annotated:
+        parts: Any = (softened(arguments[0]), *arguments[1:])
+        return typing.Annotated[parts]  # type: ignore[misc]
+    if origin in (list, dict) and arguments:
+        return origin[tuple(softened(argument) for argument in arguments)]
+    is_class = isinstance(annotation, type) and origin is None
+    if is_class and issubclass(annotation, BaseModel):
+        if is_data(annotation):
+            return typing.Annotated[_closed(annotation), Strict(False)]
+        return InstanceOf.__class_getitem__(annotation)  # type: ignore[type-arg]
+    soft = (Enum, tuple, set, frozenset)
+    if origin in soft or (is_class and issubclass(annotation, soft)):
+        return typing.Annotated[annotation, Strict(False)]
+    return annotation
+
+
+def is_data(annotation: type[Any]) -> bool:
+    """Whether a class is a pydantic model that does nothing when it is made of a mapping."""
+    from pydantic import BaseModel
+
+    return (
+        issubclass(annotation, BaseModel)
+        and annotation.__init__ is BaseModel.__init__
+        and not inspect.isabstract(annotation)
+    )
+
+
+@cache
+def _closed(model: type[BaseModel]) -> type[BaseModel]:
+    if model.model_config.get("extra") == "forbid":
+        return model
+    # Most models pass over what they do not know, which would be a setting that is ignored.
+    namespace = {"model_config": {"extra": "forbid"}, "__module__": model.__module__, "__doc__": model.__doc__}
+    return types.new_class(model.__name__, (model,), {}, lambda body: body.update(namespace))

@@ -1,0 +1,217 @@
+"""YAML 1.2 text in, a tree out, or what is wrong with the text in plain words at the line to change."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .scalars import Notes, finite, joined, scalar, substitute, unusable_in
+from .tree import BAD, BROKEN, Entry, Items, Node, Place, Table, Value, cut, join
+
+LARGEST_TREE = 20_000  # values; aliases of aliases can grow a small file beyond any memory
+DEEPEST_TREE = 50  # lists and mappings inside each other; what is deeper would end in a RecursionError somewhere
+
+_OTHER_VERSION = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n?|\n))*%YAML[ \t]+(?!1\.2\s)(\S+)")
+_UNREAL_ESCAPE = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")  # beyond Unicode's last character
+
+
+class _Abort(Exception):
+    """A text is beyond use; its problem has been noted."""
+
+
+def parse_text(notes: Notes, text: str, place: Place | None, base: Path, path: str, name: str = "") -> Node | None:
+    """Parse YAML text; with `place` everything stands there (an override), else in the file `name`."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    yaml = YAML(typ="safe", pure=True)
+    noted = len(notes.problems)
+    directive = _OTHER_VERSION.match(text)
+    if directive:
+        line = text.count("\n", 0, directive.start(1)) + 1
+        message = f"the text asks for YAML {directive[1]}; a config is YAML 1.2"
+        notes.problem(place or Place(name, line, 1), path, message, "remove the %YAML line")
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an anchor used twice is allowed by YAML 1.2
+            root = yaml.compose(text)
+            if root is None:
+                return Value(None, place or Place(name, 1, 1), base)
+            return _Builder(notes, yaml, place, base, name).build(root, path, ())
+    except _Abort:
+        return None
+    except RecursionError:
+        del notes.problems[noted:]
+        notes.problem(place or Place(name), path, "lists and mappings are nested too deeply")
+    except MarkedYAMLError as error:
+        mark, message, hint = _yaml_words(error, text)
+        where = place or (Place(name, mark.line + 1, mark.column + 1) if mark else Place(name))
+        notes.problem(where, path, message, hint)
+    except Exception as error:  # the seam to the YAML library: whatever it trips over, the text is at fault
+        at, message, hint = _other_words(error, text)
+        where = Place(name)
+        if at is not None:
+            where = Place(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+        notes.problem(place or where, path, message, hint)
+    return None
+
+
+class _Builder:
+    """Turns ruamel's node graph, which has every key (repeated ones too) and its mark, into a tree."""
+
+    def __init__(self, notes: Notes, yaml: Any, place: Place | None, base: Path, name: str) -> None:
+        self.notes, self.yaml, self.fixed, self.base, self.name = notes, yaml, place, base, name
+        self.count = 0
+
+    def place(self, node: Any) -> Place:
+        return self.fixed or Place(self.name, node.start_mark.line + 1, node.start_mark.column + 1)
+
+    def build(self, node: Any, path: str, above: tuple[int, ...]) -> Node | None:
+        from ruamel.yaml.nodes import MappingNode, ScalarNode
+
+        place = self.place(node)
+        self.count += 1
+        if id(node) in above:
+            self.notes.problem(place, path, "an alias stands inside its own anchor")
+            raise _Abort
+        if len(above) >= DEEPEST_TREE:
+            self.notes.problem(place, path, "lists and mappings are nested too deeply")
+            raise _Abort
+        if self.count > LARGEST_TREE:
+            self.notes.problem(place, path, f"the file grows to more than {LARGEST_TREE:,} values")
+            raise _Abort
+        tag = str(node.tag or "")
+        kind = tag.removeprefix("tag:yaml.org,2002:")
+        shown = kind if kind == tag else f"!!{kind}"
+        if kind == tag or kind not in _KNOWN_TAGS:
+            self.notes.problem(place, path, f"the tag {shown} is not allowed", "a config is plain data: leave it out")
+            return None
+        if node.id != _KNOWN_TAGS[kind]:
+            what = {"scalar": "one value", "sequence": "a list", "mapping": "a mapping"}[node.id]
+            self.notes.problem(place, path, f"the tag {shown} does not fit: this is {what}", "leave it out")
+            return None
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, kind, place, path)
+        if isinstance(node, MappingNode):
+            return self._table(node, place, path, (*above, id(node)))
+        nodes = [self.build(item, join(path, i), (*above, id(node))) for i, item in enumerate(node.value)]
+        return Items(tuple(BROKEN if item is None else item for item in nodes), place, self.base)
+
+    def _scalar(self, node: Any, kind: str, place: Place, path: str) -> Value | None:
+        plain = node.style is None
+        if kind == "str":
+            text = joined(node.value)
+            return substitute(self.notes, text, place, self.base, path, quoted=not plain, typed=plain and "${" in text)
+        value = scalar(self.yaml, kind, node.value)
+        if value is BAD:
+            what = {"bool": "true or false", "null": "null"}.get(kind, "a number that can be used")
+            self.notes.problem(place, path, f"this is not {what}: {cut(node.value, 40)}")
+            return None
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return finite(self.notes, value, place, self.base, path)
+        return Value(value, place, self.base, None, not plain)
+
+    def _table(self, node: Any, place: Place, path: str, above: tuple[int, ...]) -> Table:
+        from ruamel.yaml.nodes import ScalarNode
+
+        entries: dict[str, Entry] = {}
+        for key_node, value_node in node.value:
+            key_place = self.place(key_node)
+            is_text = isinstance(key_node, ScalarNode) and str(key_node.tag).endswith((":str", ":merge", ":timestamp"))
+            if not is_text:
+                shown = cut(key_node.value, 40) if isinstance(key_node, ScalarNode) else "a list or mapping"
+                hint = "put it in quotes" if isinstance(key_node, ScalarNode) and key_node.value else ""
+                self.notes.problem(key_place, path, f"keys are text, not {shown or 'nothing'}", hint)
+                continue
+            key = joined(key_node.value)
+            if key == "<<" and key_node.style is None:
+                hint = "use `extends: base.yaml`, or write the keys out"
+                self.notes.problem(key_place, join(path, key), "the merge key << is not part of YAML 1.2", hint)
+                continue
+            unusable = unusable_in(key)
+            if unusable:
+                self.notes.problem(key_place, path, f"this key holds {unusable}")
+                continue
+            if key in entries:
+                first = entries[key].key_place.line
+                first_place = f" (first on line {first})" if first else ""
+                self.notes.problem(key_place, join(path, key), f"key appears twice{first_place}", "keep one of them")
+                continue
+            value = self.build(value_node, join(path, key), above)
+            if isinstance(value, Value) and value_node.start_mark.index == value_node.end_mark.index:
+                value = replace(value, place=key_place)  # nothing is there; its mark is that of the next key
+            # A value with a problem keeps its key, so that a later check does not call it missing as well.
+            entries[key] = Entry(key_place, value if value is not None else BROKEN)
+        return Table(entries, place, self.base)
+
+
+_KNOWN_TAGS = {
+    **dict.fromkeys(("null", "bool", "int", "float", "str", "timestamp", "merge", "value"), "scalar"),
+    "seq": "sequence",
+    "map": "mapping",
+}
+
+
+def _yaml_words(error: Any, text: str) -> tuple[Any, str, str]:
+    """Where a YAML syntax error is best shown, a message and a hint."""
+    what = " ".join(str(error.problem or error.context or "").split())
+    context = str(error.context or "")
+    mark, start = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
+    lines = re.split(r"\r\n?|\n", text)
+    shown = lines[mark.line] if mark and mark.line < len(lines) else ""
+    if "'\\t'" in what or re.match(r" *\t", shown):
+        return mark, "a tab cannot indent YAML", "use spaces"
+    if "quoted scalar" in context and "unexpected" in what:
+        return start, "a quote is opened here and never closed", "close it, or leave both quotes out"
+    if "escape" in what and "double-quoted" in context:
+        message = "in double quotes a backslash begins an escape, and this is none that YAML knows"
+        return mark, message, "use single quotes, or write the backslash twice"
+    if "another document" in what:
+        return mark, "a second document starts here", "a config is one document: remove the line ---"
+    if "undefined alias" in what:
+        name = what.rpartition(" ")[2].strip("'")
+        message = f"*{name} stands for what is called &{name}, and nothing before it is"
+        return mark, message, "a text that begins with * needs quotes"
+    if context in ("while scanning an alias", "while scanning an anchor"):
+        return mark, f"this is not YAML: {what}", "a text that begins with * or & needs quotes"
+    if "cannot start any token" in what:
+        character = what.split("'")[1]
+        return mark, f"a text cannot begin with {character}", "put it in quotes"
+    if "mapping values are not allowed" in what:
+        hint = "a text with ': ' in it needs quotes; else check the indentation"
+        return mark, "a colon is one too many here", hint
+    if "could not find expected ':'" in what:
+        return start, "a key without a colon", "a key is followed by a colon and a space"
+    if context in ("while parsing a flow sequence", "while parsing a flow mapping"):
+        opened, closing = ("[", "]") if context.endswith("sequence") else ("{", "}")
+        if "${" in shown:
+            # The brace of ${NAME} opens a mapping there.
+            hint = 'put a text in quotes, "${NAME}"; for a number write each setting on a line of its own'
+            return mark, f"${{...}} cannot stand bare between {opened} and {closing}", hint
+        where = mark if mark.line == start.line else start
+        return where, f"a comma or the closing {closing} is missing", ""
+    if "expected the node content" in what:
+        found = what.split("'")[1]
+        if found == "<stream end>":
+            return mark, "the text ends before a bracket is closed", "close it with ] or }"
+        return mark, f"a value is expected here, not {found}", "is a bracket or quote missing before it?"
+    if "expected <block end>" in what or "expected '<document start>'" in what:
+        return mark, "this does not fit the lines above", "check the indentation, and the quotes and brackets before it"
+    return mark, f"this is not YAML: {what}", ""
+
+
+def _other_words(error: Exception, text: str) -> tuple[int | None, str, str]:
+    """Where in the text something stands that the YAML library cannot even read, a message and a hint."""
+    at = getattr(error, "position", None)
+    if isinstance(at, int):
+        character = f"U+{getattr(error, 'character', 0):04X}"
+        return at, f"the character {character} cannot stand in YAML", "remove it"
+    escape = _UNREAL_ESCAPE.search(text)
+    if escape and isinstance(error, (ValueError, OverflowError)):
+        return escape.start(), f"the escape {escape.group()} is beyond all characters", ""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None, f"this is not YAML: {first}", ""

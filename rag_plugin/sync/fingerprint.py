@@ -1,0 +1,152 @@
+"""What made the vectors of an index: the settings, and the encoder's own vector of a fixed sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import IndexMismatch, IndexNotBuilt
+from ..source import Items, Node, Table
+from .record import SyncStore
+
+if TYPE_CHECKING:
+    from ..config.build import Assembly
+
+_log = logging.getLogger(__package__)
+
+# Settings that change where and how fast vectors are made, not which.
+_NEUTRAL = frozenset(
+    "device batch_size embed_batch_size show_progress show_progress_bar num_workers parallel_process timeout "
+    "request_timeout keep_alive headers api_key token cache_folder trust_remote_code".split()
+)
+
+
+def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
+    """What makes the vectors of this engine: encoder, chunker and reader, as plain data.
+
+    The encoder also answers for itself: `probe` is its vector of a fixed sentence, so that other weights
+    under the same name are noticed.
+    """
+    from ..encoding import pack, probe
+
+    encoder = assembly.get("encoder")
+    vector = probe(encoder)
+    described = _described(assembly, "encoder")
+    described["model"] = str(getattr(encoder, "model_name", described.get("model", "")))
+    return {
+        "encoder": described,
+        "dimension": int(vector.size),
+        "probe": pack(vector),
+        "chunker": _described(assembly, "chunker"),
+        "reader": _described(assembly, "reader"),
+    }
+
+
+def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
+    if slot in assembly.injected:
+        part = assembly.injected[slot]
+        simple = {
+            name: value
+            for name, value in (getattr(part, "__dict__", None) or {}).items()
+            if isinstance(value, (str, int, float, bool)) and not name.startswith("_") and name not in _NEUTRAL
+        }
+        return {"type": f"{type(part).__module__}.{type(part).__qualname__}", **simple}
+    section = getattr(assembly.config, slot)
+    if section is None:
+        return {}
+    described: dict[str, Any] = {"type": section.type}
+    for name, value in section.settings.items():
+        if name in _NEUTRAL or (slot == "reader" and name == "path"):
+            continue
+        entry = section.given.entries.get(name)
+        # What came from the environment may be a secret, and the index is a file.
+        if entry is not None and isinstance(entry.node, (Items, Table)):
+            described[name] = _as_written(entry.node)
+        elif entry is not None and entry.node.template is not None:
+            described[name] = entry.node.template
+        else:
+            described[name] = value if isinstance(value, (int, float, bool, type(None))) else str(value)
+    return described
+
+
+def _as_written(node: Node) -> Any:
+    if isinstance(node, Table):
+        return {key: _as_written(entry.node) for key, entry in node.entries.items()}
+    if isinstance(node, Items):
+        return [_as_written(item) for item in node.items]
+    return node.value if node.template is None else node.template
+
+
+def same_vectors(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints are of one and the same encoder."""
+    return not encoder_differences(old, new)
+
+
+def encoder_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What tells two encoders apart, a sentence each."""
+    import numpy as np
+
+    from ..encoding import unpack
+
+    if "probe" not in old:
+        return ["its vectors were added by hand, by an encoder that is not recorded"]
+    found = differences("encoder", old["encoder"], new["encoder"])
+    if old["dimension"] != new["dimension"]:
+        return [*found, f"encoder: vectors of {old['dimension']} numbers then, of {new['dimension']} now"]
+    first, second = unpack(old["probe"]), unpack(new["probe"])
+    norms = float(np.linalg.norm(first) * np.linalg.norm(second))
+    likeness = float(first @ second) / norms if norms else 1.0
+    if likeness >= 0.999 and old["encoder"]["type"] != new["encoder"]["type"]:
+        # A ready object has no section to compare with: there the vector speaks, and the model's name.
+        return differences("encoder", {"model": old["encoder"]["model"]}, {"model": new["encoder"]["model"]})
+    if likeness < 0.999 and not found:
+        found.append(f"encoder: other weights under the same name (the same sentence gives cosine {likeness:.3f})")
+    return found
+
+
+def differences(slot: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two descriptions of a slot, a sentence each."""
+    return [
+        f"{slot}.{key}: {_shown(old.get(key))} then, {_shown(new.get(key))} now"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else repr(value)
+
+
+def check_index(assembly: Assembly) -> None:
+    """See to it that the index can be searched with this engine's encoder; for engines that do not sync.
+
+    Raises:
+        IndexNotBuilt: Nothing was ever synced into it.
+        IndexMismatch: Another encoder made its vectors.
+    """
+    store = assembly.get("store")
+    if not isinstance(store, SyncStore):
+        return
+    path = getattr(store, "path", "the store")
+    old = store.live_fingerprint()
+    if old is None:
+        begun = "a first sync was begun and never finished" if store.is_begun() else "nothing was ever synced into it"
+        raise IndexNotBuilt(f"{path}: {begun}; run `rag-plugin sync`, or build_engine(..., sync='auto')")
+    if not old:
+        return  # filled by hand: what made the vectors is the caller's to know
+    new = fingerprint_of(assembly)
+    found = encoder_differences(old, new)
+    if found:
+        cure = "Put the settings back, or run `rag-plugin sync` to build it anew with the present ones."
+        raise IndexMismatch(str(path), found, cure)
+    for slot in ("chunker", "reader"):
+        for difference in differences(slot, old[slot], new[slot]):
+            _log.warning("%s: %s; the index has the old version until it is synced", path, difference)
+
+
+def digest(data: Mapping[str, Any]) -> str:
+    """A short name for a description."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Files that `rag-plugin init` writes."""

