@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable
@@ -36,6 +37,13 @@ def _no_network() -> Any:
     patch.setattr(socket.socket, "connect", _loopback_only)
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_implicit_event_loop() -> None:
+    # LlamaIndex counts tokens through asyncio.get_event_loop(), which makes a loop that nobody closes. Once a loop
+    # was set, even to None, that fails, and LlamaIndex takes asyncio.run() instead, which cleans up after itself.
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from rag_plugin.documents import Listed, Unlisted
 from rag_plugin.engine import build_engine
 from rag_plugin.errors import ComponentError, DocumentError, IndexLocked, IndexMismatch, IndexNotBuilt
 from rag_plugin.faiss_store import FaissStore
+from rag_plugin.faiss_store.lock import WriterLock
 from rag_plugin.readers import DirectoryReader
 from rag_plugin.sync import SyncReport, sync
 
@@ -247,7 +248,7 @@ def test_a_second_sync_loads_nothing_locks_nothing_and_writes_nothing(
             if file.is_file()
         }
 
-    def locked(self: FaissStore) -> None:
+    def locked(self: WriterLock, seconds: float) -> None:
         raise AssertionError("the writer's lock was taken")
 
     reader = FaissStore(bench.index)  # keeps the log file of SQLite there
@@ -255,7 +256,7 @@ def test_a_second_sync_loads_nothing_locks_nothing_and_writes_nothing(
     before = state()
     loaded.clear()
     encoder = Hashes()
-    monkeypatch.setattr(FaissStore, "_take_lock", locked)
+    monkeypatch.setattr(WriterLock, "_take", locked)
     assert told(bench.sync(encoder)) == {"unchanged": NAMES}
     assert (loaded, encoder.texts, state()) == ([], [], before)
     reader.close()
@@ -787,7 +788,7 @@ def test_an_engine_that_does_not_sync_says_that_the_chunker_changed(
 def test_settings_that_change_only_the_speed_are_no_difference(settings: dict[str, Any], settled: None) -> None:
     build_engine(settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FaissStore, "_take_lock", lambda self: pytest.fail("the index was written to"))
+        patch.setattr(WriterLock, "_take", lambda self, seconds: pytest.fail("the index was written to"))
         build_engine(settings, overrides={"encoder.batch_size": 7, "encoder.device": "cpu"})
 
 
@@ -804,7 +805,7 @@ def test_what_came_from_the_environment_is_not_in_the_index(bench: Bench, monkey
     monkeypatch.setenv("SECRET", "sw0rdf1sh")
     bench.config["reader"] |= {"include": ["*.txt", "${SECRET}/*.md"], "exclude": ["${SECRET}"]}
     bench.sync()
-    assert b"sw0rdf1sh" not in b"".join(file.read_bytes() for file in bench.index.iterdir())
+    assert b"sw0rdf1sh" not in b"".join(file.read_bytes() for file in bench.index.rglob("*") if file.is_file())
     monkeypatch.setenv("SECRET", "another")
     with pytest.raises(IndexMismatch) as caught:
         bench.sync(sync__on_change="error", reader__exclude=["${SECRET}", "x"])
@@ -1014,7 +1015,7 @@ def test_two_processes_that_sync_at_once_leave_the_index_right(bench: Bench, tmp
 
 def test_a_sync_that_waits_too_long_for_another_says_who_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.sync()
-    monkeypatch.setattr("rag_plugin.faiss_store.store.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("rag_plugin.faiss_store.lock.LOCK_SECONDS", 0.1)
     bench.write("oven.txt", "Changed.")
     store = FaissStore(bench.index)
     with store.writing():

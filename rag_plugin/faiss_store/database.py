@@ -1,4 +1,4 @@
-"""The SQLite file of an index directory: documents, nodes, vectors, and what made them.
+"""What the SQLite file of an index directory holds: generations, documents, nodes, vectors, removed vectors.
 
 Everything of one encoder is a generation. A new encoder fills a new generation while readers still see
 the old one; when it is complete it becomes the live one in the same commit that drops the old.
@@ -7,61 +7,22 @@ the old one; when it is complete it becomes the live one in the same commit that
 from __future__ import annotations
 
 import json
-import sqlite3
-import uuid
-import weakref
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import StoreError
+import numpy as np
 
-FORMAT = 1
+from .connection import Connection
+from .state import State
 
-# AUTOINCREMENT, so that a row number is never used twice: FAISS and readers know nodes by it.
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE generation (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    fingerprint TEXT NOT NULL,
-    dimension INTEGER
-);
-CREATE TABLE document (
-    generation INTEGER NOT NULL REFERENCES generation (id),
-    id TEXT NOT NULL,
-    hash TEXT NOT NULL,
-    stamp TEXT,
-    recipe TEXT NOT NULL,
-    PRIMARY KEY (generation, id)
-) WITHOUT ROWID;
-CREATE TABLE node (
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    generation INTEGER NOT NULL REFERENCES generation (id),
-    id TEXT NOT NULL,
-    document TEXT,
-    text TEXT NOT NULL,
-    metadata TEXT NOT NULL,
-    rest TEXT NOT NULL,
-    vector BLOB NOT NULL,
-    UNIQUE (generation, id)
-);
-CREATE INDEX node_document ON node (generation, document);
-CREATE TABLE removal (seq INTEGER PRIMARY KEY AUTOINCREMENT, node_row INTEGER NOT NULL);
-"""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 _MOST_VARIABLES = 500  # in one statement; SQLite's own limit was 999 for long
-
-
-def file_identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another one put in its place; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+_NODE = "row, id, text, metadata, rest"
 
 
 @dataclass(frozen=True)
@@ -80,7 +41,11 @@ class DocumentRecord:
 
 @dataclass(frozen=True)
 class NodeRow:
-    """A node as it is kept: `rest` is the JSON of all but text, metadata and vector; `vector` is float32 bytes."""
+    """A node as it is kept.
+
+    `rest` is the JSON of all but text, metadata and vector; `vector` is float32 bytes; `key` names the text
+    that was encoded, so that the same text is not encoded again (None: not known).
+    """
 
     id: str
     document: str | None
@@ -88,98 +53,13 @@ class NodeRow:
     metadata: str
     rest: str
     vector: bytes
+    key: bytes | None = None
 
 
-class Database:
-    """One connection to the SQLite file; the caller sees to it that one thread uses it at a time."""
+class Database(Connection):
+    """The tables, one method a statement; inside `transaction()` or `snapshot()` several of them are one commit."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
-        self.path = path
-        self.identity = None
-        mode = "rwc" if create else "rw"
-        try:
-            uri = f"{path.absolute().as_uri()}?mode={mode}"
-            self.connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be opened: {error}") from error
-        # A store that nobody closed lets go of its files when it is collected.
-        self._close = weakref.finalize(self, self.connection.close)
-        try:
-            self.identity = file_identity(path)
-            self._set_up(create)
-        except sqlite3.Error as error:
-            self.close()
-            raise StoreError(f"{path} cannot be opened: {error}") from error
-        except BaseException:
-            self.close()
-            raise
-
-    def _set_up(self, create: bool) -> None:
-        run = self.connection.execute
-        if create and self.is_blank():
-            run("PRAGMA journal_mode = WAL")
-        # FULL: a commit is on the disk when it returns, whatever happens to the power then.
-        run("PRAGMA synchronous = FULL")
-        run("PRAGMA foreign_keys = ON")
-        if self.is_blank():
-            if not create:
-                return
-            with self.transaction():
-                if self.is_blank():
-                    for statement in _SCHEMA.split(";\n"):
-                        run(statement)
-                    run("INSERT INTO meta VALUES ('format', ?), ('id', ?)", (str(FORMAT), uuid.uuid4().hex))
-        try:
-            found = self.meta("format")
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.path} is no index of this package: {error}") from error
-        if found != str(FORMAT):
-            raise StoreError(
-                f"{self.path} has format {found}; this version of rag-plugin reads format {FORMAT}: "
-                "use the version that wrote it, or build the index anew at another path"
-            )
-
-    def close(self) -> None:
-        self._close()
-
-    def is_blank(self) -> bool:
-        """Whether the file was made and nothing more: its writer is about to fill it, or died before."""
-        return self.connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing: an exception, or the end of the process, leaves the last commit."""
-        return self._between("BEGIN IMMEDIATE")
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Several reads of one and the same commit."""
-        return self._between("BEGIN")
-
-    @contextmanager
-    def _between(self, begin: str) -> Iterator[None]:
-        try:
-            self.connection.execute(begin)
-            try:
-                yield
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:  # SQLite ends it by itself where the disk is full
-                    self.connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
-
-    def data_version(self) -> int:
-        """A number that changes when another connection commits; in a snapshot, with the snapshot."""
-        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
-
-    # ------------------------------------------------------------------ meta and generations
-
-    def meta(self, key: str) -> str | None:
-        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def set_meta(self, key: str, value: str) -> None:
-        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+    # ------------------------------------------------------------------ generations
 
     def live(self) -> int | None:
         """The generation that readers see; None before anything was written."""
@@ -187,12 +67,22 @@ class Database:
         return None if value is None else int(value)
 
     def newest(self) -> int | None:
-        return self.connection.execute("SELECT max(id) FROM generation").fetchone()[0]  # type: ignore[no-any-return]
+        return self.connection.execute("SELECT max(id) FROM generation WHERE NOT dropped").fetchone()[0]  # type: ignore[no-any-return]
 
-    def add_generation(self, fingerprint: Mapping[str, Any]) -> int:
+    def add_generation(
+        self,
+        fingerprint: Mapping[str, Any],
+        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda old, new: False,
+    ) -> int:
+        """A new generation; one whose encoder was there before finds that one's removed vectors again."""
+        past = self.connection.execute("SELECT encoder, fingerprint FROM generation WHERE id = encoder").fetchall()
+        encoder = next((number for number, text in past if same(json.loads(text), fingerprint)), 0)
         text = json.dumps(fingerprint, sort_keys=True)
-        cursor = self.connection.execute("INSERT INTO generation (fingerprint) VALUES (?)", (text,))
-        return int(cursor.lastrowid or 0)
+        cursor = self.connection.execute("INSERT INTO generation (encoder, fingerprint) VALUES (?, ?)", (encoder, text))
+        generation = int(cursor.lastrowid or 0)
+        if not encoder:
+            self.connection.execute("UPDATE generation SET encoder = id WHERE id = ?", (generation,))
+        return generation
 
     def fingerprint(self, generation: int) -> dict[str, Any]:
         row = self.connection.execute("SELECT fingerprint FROM generation WHERE id = ?", (generation,)).fetchone()
@@ -206,18 +96,28 @@ class Database:
         row = self.connection.execute("SELECT dimension FROM generation WHERE id = ?", (generation,)).fetchone()
         return None if row is None else row[0]
 
-    def set_dimension(self, generation: int, dimension: int) -> None:
+    def set_dimension(self, generation: int, dimension: int | None) -> None:
         self.connection.execute("UPDATE generation SET dimension = ? WHERE id = ?", (dimension, generation))
 
-    def make_live(self, generation: int) -> None:
+    def make_live(self, generation: int, cache_size: int) -> None:
         """Let readers see this generation, and drop every other."""
         self.set_meta("live", str(generation))
-        self.drop_generations(keep=generation)
+        self.drop_generations((generation,), cache_size)
 
-    def drop_generations(self, keep: int) -> None:
-        for table in ("node", "document"):
-            self.connection.execute(f"DELETE FROM {table} WHERE generation <> ?", (keep,))
-        self.connection.execute("DELETE FROM generation WHERE id <> ?", (keep,))
+    def drop_generations(self, keep: Sequence[int], cache_size: int) -> None:
+        marks = ",".join("?" * len(keep))
+        dropped = self.connection.execute(
+            f"SELECT id FROM generation WHERE NOT dropped AND id NOT IN ({marks})", tuple(keep)
+        ).fetchall()
+        for (generation,) in dropped:
+            self._keep_vectors("node.generation = ?", (generation,), cache_size)
+            self.connection.execute(
+                "DELETE FROM vector WHERE row IN (SELECT row FROM node WHERE generation = ?)", (generation,)
+            )
+            for table in ("node", "document"):
+                self.connection.execute(f"DELETE FROM {table} WHERE generation = ?", (generation,))
+            # Its row stays: removed vectors are looked up by the encoder that made them.
+            self.connection.execute("UPDATE generation SET dropped = 1 WHERE id = ?", (generation,))
 
     # ------------------------------------------------------------------ documents
 
@@ -231,90 +131,165 @@ class Database:
             ((generation, record.id, record.hash, record.stamp, record.recipe) for record in records),
         )
 
-    def delete_documents(self, generation: int, ids: Sequence[str]) -> None:
+    def delete_documents(self, generation: int, ids: Sequence[str], cache_size: int) -> None:
         """Forget documents and remove their nodes."""
         self.connection.executemany(
             "DELETE FROM document WHERE generation = ? AND id = ?", ((generation, name) for name in ids)
         )
-        self.delete_nodes(generation, "document", ids)
+        self.delete_rows(self.rows_of(generation, "document", ids), cache_size)
 
     # ------------------------------------------------------------------ nodes
 
-    def put_nodes(self, generation: int, nodes: Sequence[NodeRow]) -> None:
+    def put_nodes(self, generation: int, nodes: Sequence[NodeRow], cache_size: int) -> None:
         """Write nodes; one whose id is there already replaces it, under a new row number."""
-        self.delete_nodes(generation, "id", [node.id for node in nodes])
+        self.delete_rows(self.rows_of(generation, "id", [node.id for node in nodes]), cache_size)
+        first = self.state().row + 1
         self.connection.executemany(
-            "INSERT INTO node (generation, id, document, text, metadata, rest, vector) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((generation, n.id, n.document, n.text, n.metadata, n.rest, n.vector) for n in nodes),
+            f"INSERT INTO node (generation, document, key, {_NODE}) VALUES ({generation}, ?, ?, ?, ?, ?, ?, ?)",
+            ((n.document, n.key, row, n.id, n.text, n.metadata, n.rest) for row, n in enumerate(nodes, first)),
+        )
+        self.connection.executemany(
+            "INSERT INTO vector VALUES (?, ?)", ((row, node.vector) for row, node in enumerate(nodes, first))
         )
 
-    def delete_nodes(self, generation: int, column: str, values: Sequence[str]) -> None:
-        """Remove the nodes whose `column` (`id` or `document`) is one of the values, and note that they went."""
+    def delete_rows(self, rows: Sequence[int], cache_size: int) -> None:
+        """Remove nodes by row number, and note that they went."""
+        if not rows:
+            return
+        self.connection.executemany("INSERT INTO removal (node_row) VALUES (?)", ((row,) for row in rows))
 
-        def remove(marks: str, part: Sequence[str]) -> list[Any]:
-            where = f"FROM node WHERE generation = ? AND {column} IN ({marks})"
-            self.connection.execute(f"INSERT INTO removal (node_row) SELECT row {where}", (generation, *part))
-            self.connection.execute(f"DELETE {where}", (generation, *part))
+        def remove(marks: str, part: Sequence[int]) -> list[Any]:
+            self._keep_vectors(f"node.row IN ({marks})", tuple(part), cache_size)
+            for table in ("node", "vector"):
+                self.connection.execute(f"DELETE FROM {table} WHERE row IN ({marks})", tuple(part))
             return []
 
-        self._in_parts(values, remove)
+        self._in_parts(rows, remove)
 
     def nodes(self, generation: int, ids: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
         """(row, id, text, metadata, rest) of the nodes with these ids, or of all."""
-        query = "SELECT row, id, text, metadata, rest FROM node WHERE generation = ?"
+        query = f"SELECT {_NODE} FROM node WHERE generation = {generation}"
         if ids is None:
-            return self.connection.execute(query + " ORDER BY row", (generation,)).fetchall()
-        return self._in_parts(
-            ids,
-            lambda marks, part: self.connection.execute(f"{query} AND id IN ({marks})", (generation, *part)).fetchall(),
-        )
+            return self.connection.execute(query + " ORDER BY row").fetchall()
+        return self._select(f"{query} AND id IN", ids)
 
     def nodes_by_row(self, rows: Sequence[int]) -> dict[int, tuple[Any, ...]]:
         """(row, id, text, metadata, rest) by row number."""
-        query = "SELECT row, id, text, metadata, rest FROM node WHERE row IN "
-        found = self._in_parts(
-            rows, lambda marks, part: self.connection.execute(f"{query} ({marks})", tuple(part)).fetchall()
-        )
-        return {row[0]: row for row in found}
+        return {row[0]: row for row in self._select(f"SELECT {_NODE} FROM node WHERE row IN", rows)}
 
     def rows_of(self, generation: int, column: str, values: Sequence[str]) -> list[int]:
         """The row numbers of the nodes whose `column` (`id` or `document`) is one of the values."""
-        query = f"SELECT row FROM node WHERE generation = ? AND {column} IN "
-        found = self._in_parts(
-            values, lambda marks, part: self.connection.execute(f"{query} ({marks})", (generation, *part)).fetchall()
-        )
+        found = self._select(f"SELECT row FROM node WHERE generation = {generation} AND {column} IN", values)
         return [row[0] for row in found]
 
-    def vectors_of(self, generation: int, ids: Sequence[str]) -> dict[str, bytes]:
-        """The vectors of the nodes with these ids."""
-        query = "SELECT id, vector FROM node WHERE generation = ? AND id IN "
-        found = self._in_parts(
-            ids, lambda marks, part: self.connection.execute(f"{query} ({marks})", (generation, *part)).fetchall()
+    def metadata_after(self, generation: int, row: int) -> Iterator[tuple[int, str]]:
+        """(row, metadata) of the nodes written after `row`, in that order."""
+        return self.connection.execute(
+            "SELECT row, metadata FROM node WHERE generation = ? AND row > ? ORDER BY row", (generation, row)
         )
-        return dict(found)
+
+    def texts_after(self, generation: int, row: int) -> Iterator[tuple[int, str]]:
+        """(row, text) of the nodes written after `row`, in that order."""
+        return self.connection.execute(
+            "SELECT row, text FROM node WHERE generation = ? AND row > ? ORDER BY row", (generation, row)
+        )
 
     def count(self, table: str, generation: int) -> int:
         row = self.connection.execute(f"SELECT count(*) FROM {table} WHERE generation = ?", (generation,)).fetchone()
         return int(row[0])
 
-    # ------------------------------------------------------------------ what a reader has to catch up with
+    # ------------------------------------------------------------------ vectors
 
-    def position(self) -> tuple[int, int]:
-        """(highest node row, highest removal) at this commit."""
-        # sqlite_sequence, not max(): the newest rows may be gone again
-        found = dict(self.connection.execute("SELECT name, seq FROM sqlite_sequence"))
-        return int(found.get("node", 0)), int(found.get("removal", 0))
+    def vectors_by_row(self, rows: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """The exact vectors by row number; those that are gone are left out."""
+        found = self._select("SELECT row, vector FROM vector WHERE row IN", rows)
+        return {row: np.frombuffer(vector, dtype=np.float32) for row, vector in found}
 
-    def vectors_after(self, generation: int, row: int, size: int = 4096) -> Iterator[list[tuple[int, bytes]]]:
-        """Batches of (row, vector) of the nodes written after `row`."""
+    def vectors_after(self, generation: int, row: int, size: int = 4096) -> Iterator[tuple[list[int], Any]]:
+        """Batches of (rows, vectors of shape (len(rows), dimension)) of the nodes written after `row`."""
+        # Rows of a generation that is still being filled may lie between; the index on (generation, id) knows.
+        others = self.connection.execute(
+            "SELECT 1 FROM node WHERE row > ? AND generation <> ? LIMIT 1", (row, generation)
+        ).fetchone()
+        only = "" if others is None else "AND row IN (SELECT row FROM node WHERE generation = ?2)"
+        arguments = (row,) if others is None else (row, generation)
         cursor = self.connection.execute(
-            "SELECT row, vector FROM node WHERE generation = ? AND row > ? ORDER BY row", (generation, row)
+            f"SELECT row, vector FROM vector WHERE row > ?1 {only} ORDER BY row", arguments
         )
         while batch := cursor.fetchmany(size):
-            yield batch
+            vectors = np.frombuffer(b"".join(vector for _, vector in batch), dtype=np.float32)
+            yield [number for number, _ in batch], vectors.reshape(len(batch), -1)
+
+    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        """The vectors of texts that this generation's encoder has encoded, by key."""
+        query = f"SELECT key, vector FROM node JOIN vector USING (row) WHERE generation = {generation} AND key IN"
+        found = dict(self._select(query, keys))
+        encoder = self._encoder(generation)
+        removed = self._select(
+            f"SELECT key, vector FROM cached WHERE encoder = {encoder} AND key IN",
+            [key for key in keys if key not in found],
+        )
+        found.update(removed)
+        return {key: np.frombuffer(vector, dtype=np.float32) for key, vector in found.items()}
+
+    def _encoder(self, generation: int) -> int:
+        row = self.connection.execute("SELECT encoder FROM generation WHERE id = ?", (generation,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _keep_vectors(self, where: str, arguments: tuple[Any, ...], cache_size: int) -> None:
+        """Keep the vectors of nodes that are about to go, should their text come again."""
+        if cache_size:
+            self.connection.execute(
+                "INSERT OR REPLACE INTO cached (encoder, key, vector) "
+                "SELECT encoder, key, vector FROM node JOIN vector USING (row) JOIN generation g ON g.id = generation "
+                f"WHERE key IS NOT NULL AND {where} ORDER BY row DESC LIMIT {cache_size}",
+                arguments,
+            )
+            self.connection.execute(
+                "DELETE FROM cached WHERE seq <= (SELECT seq FROM cached ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                (cache_size,),
+            )
+
+    def clear_cache(self) -> None:
+        self.connection.execute("DELETE FROM cached")
+
+    def cached_count(self) -> int:
+        return int(self.connection.execute("SELECT count(*) FROM cached").fetchone()[0])
+
+    # ------------------------------------------------------------------ what a derived index has to catch up with
+
+    def note_history(self) -> None:
+        """Name the commit that is about to be made."""
+        state = self.state()
+        self.connection.execute(
+            "INSERT OR IGNORE INTO history VALUES (?, ?, ?)", (state.row, state.removal, secrets.token_hex(8))
+        )
+
+    def token(self, state: State) -> str | None:
+        """The name of a commit of this index's past; None if it never had such a commit, or has forgotten it."""
+        row = self.connection.execute(
+            "SELECT token FROM history WHERE row = ? AND removal = ?", (state.row, state.removal)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def forget_before(self, state: State) -> None:
+        """Forget the past that no derived index needs any more."""
+        self.connection.execute("DELETE FROM history WHERE row < ? AND removal <= ?", (state.row, state.removal))
+        self.connection.execute("DELETE FROM removal WHERE seq <= ?", (state.removal,))
+        self.set_meta("forgotten", str(state.removal))
+
+    def forgotten(self) -> int:
+        """The removals up to this number are not recorded any more."""
+        return int(self.meta("forgotten") or 0)
 
     def removed_after(self, seq: int) -> list[int]:
         return [row[0] for row in self.connection.execute("SELECT node_row FROM removal WHERE seq > ?", (seq,))]
+
+    def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
+        """All rows of a query that ends in IN, for any number of values."""
+        return self._in_parts(
+            values, lambda marks, part: self.connection.execute(f"{query} ({marks})", tuple(part)).fetchall()
+        )
 
     def _in_parts(self, values: Sequence[Any], run: Callable[[str, Sequence[Any]], list[T]]) -> list[T]:
         found: list[T] = []

@@ -24,15 +24,17 @@ class SyncStore(Protocol):
     def open_generation(self, fingerprint: Mapping[str, Any], same: Any) -> int: ...
     def live_generation(self) -> int | None: ...
     def synced(self, generation: int) -> dict[str, DocumentRecord]: ...
-    def known_vectors(self, generation: int, node_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]: ...
+    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]: ...
     def commit(
         self,
         generation: int,
         changed: Sequence[tuple[DocumentRecord, Sequence[BaseNode]]] = (),
         untouched: Sequence[DocumentRecord] = (),
         removed: Sequence[str] = (),
+        keys: Mapping[str, bytes] | None = None,
     ) -> None: ...
     def finish(self, generation: int, fingerprint: Mapping[str, Any]) -> None: ...
+    def settle(self) -> None: ...
     def writing(self) -> Any: ...
     def __len__(self) -> int: ...
 
@@ -60,7 +62,7 @@ class MemoryRecord:
     def synced(self, generation: int) -> dict[str, DocumentRecord]:
         return dict(self._records)
 
-    def known_vectors(self, generation: int, node_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         return {}
 
     def commit(
@@ -69,6 +71,7 @@ class MemoryRecord:
         changed: Sequence[tuple[DocumentRecord, Sequence[BaseNode]]] = (),
         untouched: Sequence[DocumentRecord] = (),
         removed: Sequence[str] = (),
+        keys: Mapping[str, bytes] | None = None,
     ) -> None:
         for name in (*(record.id for record, _ in changed), *removed):
             self._delete(name)
@@ -92,6 +95,9 @@ class MemoryRecord:
 
     def finish(self, generation: int, fingerprint: Mapping[str, Any]) -> None:
         self._fingerprint = dict(fingerprint)
+
+    def settle(self) -> None:
+        pass  # what else there is to write is the store's own matter
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +16,8 @@ from .record import MemoryRecord, SyncStore
 from .report import SyncReport
 
 if TYPE_CHECKING:
-    import numpy as np
     from llama_index.core.readers.base import BaseReader
     from llama_index.core.schema import BaseNode
-    from numpy.typing import NDArray
 
     from ..config.build import Assembly
 
@@ -87,6 +86,7 @@ class _Run:
                     self.store.commit(generation, removed=removed)
                 if self.store.live_generation() != generation or not self._same_settings():
                     self.store.finish(generation, self.fingerprint)
+                self.store.settle()
         if self.nodes_cut:
             _log.warning(
                 "%s: %d nodes are longer than the encoder sees, and %.0f %% of the text of this sync is in no vector; "
@@ -252,36 +252,39 @@ class _Run:
         if not self.pending and not self.untouched:
             return
         nodes = [node for _, part in self.pending for node in part]
-        self._encode(nodes, generation)
-        self.store.commit(generation, self.pending, self.untouched)
+        keys = self._encode(nodes, generation)
+        self.store.commit(generation, self.pending, self.untouched, keys=keys)
         self.nodes_written += len(nodes)
         self.pending, self.untouched = [], []
 
-    def _encode(self, nodes: Sequence[BaseNode], generation: int) -> None:
+    def _encode(self, nodes: Sequence[BaseNode], generation: int) -> dict[str, bytes]:
+        """Give each node its vector; returns, by node id, what names its text."""
         from llama_index.core.schema import MetadataMode
 
         from ..encoding import encode_documents, unseen_share
 
-        # A node's id follows from the text that is encoded, so the same id in the same generation has its vector.
-        known = self.store.known_vectors(generation, [node.node_id for node in nodes])
-        texts = {node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes if node.node_id not in known}
+        texts = {node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes}
+        names = {text: text_key(text) for text in texts.values()}
+        known = self.store.known_vectors(generation, list(names.values()))
+        new = [text for text, name in names.items() if name not in known]
         # Sorted over the whole batch, so that texts of one length are together; in parts, to tell how far it is.
-        order = sorted(texts, key=len, reverse=True)
-        vectors: dict[str, NDArray[np.float32]] = {}
-        for start in range(0, len(order), _AT_ONCE):
-            part = order[start : start + _AT_ONCE]
-            self.say(f"{start} of {len(order)} texts encoded")
-            vectors.update(zip(part, encode_documents(self.encoder, part)))
+        new.sort(key=len, reverse=True)
+        for start in range(0, len(new), _AT_ONCE):
+            part = new[start : start + _AT_ONCE]
+            self.say(f"{start} of {len(new)} texts encoded")
+            known.update(zip([names[text] for text in part], encode_documents(self.encoder, part)))
         self.say("")
-        self.texts_encoded += len(order)
+        self.texts_encoded += len(new)
         for node in nodes:
-            vector = known.get(node.node_id)
-            if vector is None:
-                vector = vectors[node.get_content(metadata_mode=MetadataMode.EMBED)]
-            node.embedding = vector.tolist()
-        encoded = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes if node.node_id not in known]
-        too_long, share = unseen_share(self.encoder, encoded)
+            node.embedding = known[names[texts[node.node_id]]].tolist()
+        too_long, share = unseen_share(self.encoder, list(texts.values()))
         self.nodes_cut += too_long
-        length = sum(map(len, encoded))
+        length = sum(map(len, texts.values()))
         self.length += length
         self.unseen += share * length
+        return {name: names[text] for name, text in texts.items()}
+
+
+def text_key(text: str, role: str = "document") -> bytes:
+    """What names a text in an encoder's cache; a question is another text, since it has another prompt."""
+    return hashlib.blake2b(f"{role}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()

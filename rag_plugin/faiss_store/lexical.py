@@ -1,0 +1,176 @@
+"""The lexical leg: BM25 over the nodes' texts, kept by tantivy, derived from SQLite.
+
+A document of its own, the stamp, says in each tantivy commit which commit of SQLite it covers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tantivy
+from tantivy import Filter, Occur, Query, SchemaBuilder, TextAnalyzerBuilder, Tokenizer
+
+from .state import NOTHING, State
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_log = logging.getLogger(__package__)
+
+LANGUAGES = (
+    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
+    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+)  # fmt: skip
+_WITH_STOP_WORDS = frozenset(LANGUAGES) - {"arabic", "greek", "romanian", "tamil", "turkish"}
+_HEAP = 64_000_000  # bytes; tantivy asks for 15 million a thread at least
+_LONGEST = 255  # characters of a word; tantivy's own limit is 65,530 bytes
+_MOST_TERMS = 256  # of a question
+_FEW = 2_000  # rows that are named one by one in a query
+
+# Writing without spaces between words: overlapping pairs of characters stand for words.
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+")
+
+
+class LexicalIndex:
+    """BM25 over (row number, text); one thread at a time.
+
+    Args:
+        folder: Where tantivy keeps it; None keeps it in memory.
+        language: Whose stemmer and stop words are used; `none` for neither.
+    """
+
+    def __init__(self, folder: Path | None, language: str) -> None:
+        self.folder, self.language = folder, language
+        builder = SchemaBuilder()
+        builder.add_integer_field("row", stored=False, indexed=True, fast=True)
+        builder.add_text_field("text", stored=False, tokenizer_name="words", index_option="freq")
+        builder.add_text_field("stamp", stored=True, tokenizer_name="raw", index_option="basic")
+        self._schema = builder.build()
+        self._analyzer = _analyzer(language)
+        if folder is None:
+            self._index = tantivy.Index(self._schema)
+        else:
+            folder.mkdir(exist_ok=True)
+            self._index = tantivy.Index(self._schema, path=str(folder), reuse=True)
+        self._index.register_tokenizer("words", self._analyzer)
+        self._index.config_reader(reload_policy="manual")
+        self.reload()
+
+    def reload(self) -> None:
+        """See the last commit, and which commit of SQLite it covers."""
+        self._index.reload()
+        self._searcher = self._index.searcher()
+        self.state, self.token = NOTHING, ""
+        question = Query.term_set_query(self._schema, "row", [-1])
+        for _, address in self._searcher.search(question, 1).hits:
+            stamp = json.loads(self._searcher.doc(address)["stamp"][0])
+            if stamp["language"] == self.language:
+                self.state, self.token = State(*stamp["state"]), stamp["token"]
+
+    def __len__(self) -> int:
+        return int(self._searcher.num_docs) - (1 if self.token else 0)
+
+    def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], state: State, token: str) -> None:
+        """Add and remove, and say in the same commit what is covered now.
+
+        Raises:
+            OSError: It cannot be written, or another process is writing it.
+        """
+        writer: Any = None
+        try:
+            writer = self._index.writer(_HEAP, 1)
+            if self.state == NOTHING:
+                writer.delete_all_documents()
+            for row in removed:
+                writer.delete_documents_by_term("row", row)
+            writer.delete_documents_by_term("row", -1)
+            document = tantivy.Document
+            for row, text in texts:
+                writer.add_document(document(row=row, text=_spaced(text)))
+            stamp = json.dumps({"state": state, "token": token, "language": self.language})
+            writer.add_document(document(row=-1, stamp=stamp))
+            writer.commit()
+            writer.wait_merging_threads()
+        except ValueError as error:  # tantivy's every error
+            raise OSError(f"the lexical index cannot be written: {error}") from error
+        self.reload()
+
+    def search(
+        self, question: str, top_k: int, mask: NDArray[np.bool_] | None = None, allowed: int | None = None
+    ) -> list[tuple[int, float]]:
+        """The row numbers that score best, with their BM25 scores, best first.
+
+        Args:
+            question: Plain text; no character of it is an operator.
+            top_k: The most to return.
+            mask: By row number, what may be found; None: everything.
+            allowed: How many numbers the mask lets through.
+        """
+        terms = list(dict.fromkeys(self._analyzer.analyze(_spaced(question))))[:_MOST_TERMS]
+        if not terms or top_k < 1:
+            return []
+        query = Query.boolean_query([(Occur.Should, Query.term_query(self._schema, "text", term)) for term in terms])
+        if mask is None:
+            return self._hits(query, top_k)
+        if allowed is not None and allowed <= _FEW:
+            rows = Query.term_set_query(self._schema, "row", mask.nonzero()[0].tolist())
+            only = Query.const_score_query(rows, 0.0)
+            return self._hits(Query.boolean_query([(Occur.Must, query), (Occur.Must, only)]), top_k)
+        asked = 4 * top_k
+        while True:
+            hits = self._hits(query, asked)
+            found = [item for item in hits if item[0] < len(mask) and mask[item[0]]]
+            if len(found) >= top_k or len(hits) < asked:
+                return found[:top_k]
+            asked *= 4
+
+    def _hits(self, query: Any, top_k: int) -> list[tuple[int, float]]:
+        hits = self._searcher.search(query, top_k, count=False).hits
+        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
+        return [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
+
+
+def open_lexical(folder: Path, language: str) -> LexicalIndex:
+    """The lexical leg in a folder; one that cannot be opened is removed, for it can be made anew.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    try:
+        return LexicalIndex(folder, language)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        _log.warning("%s cannot be opened (%s); it is made anew", folder, error)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink()
+        try:
+            return LexicalIndex(folder, language)
+        except ValueError as again:
+            raise OSError(f"{folder} cannot be made: {again}") from again
+
+
+def _analyzer(language: str) -> Any:
+    builder = TextAnalyzerBuilder(Tokenizer.simple()).filter(Filter.remove_long(_LONGEST)).filter(Filter.lowercase())
+    if language in _WITH_STOP_WORDS:
+        builder = builder.filter(Filter.stopword(language))
+    if language != "none":
+        builder = builder.filter(Filter.stemmer(language))
+    return builder.build()
+
+
+def _spaced(text: str) -> str:
+    return text if text.isascii() else _UNSPACED.sub(_pairs, text)
+
+
+def _pairs(found: re.Match[str]) -> str:
+    run = found.group()
+    pairs = [run[place : place + 2] for place in range(len(run) - 1)]
+    return f" {' '.join(pairs or [run])} "

@@ -1,0 +1,16 @@
+"""Where an index stands, in numbers that a derived index can be compared by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class State(NamedTuple):
+    """A commit as readers see it: the live generation (None before the first), the highest node row and removal."""
+
+    generation: int | None
+    row: int
+    removal: int
+
+
+NOTHING = State(None, 0, 0)
