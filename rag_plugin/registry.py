@@ -66,7 +66,11 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "huggingface": "rag_plugin.components.llms:huggingface",
         "none": "rag_plugin.components.llms:none",
     },
-    "retriever": {"vector": "rag_plugin.components.retrievers:vector"},
+    "retriever": {
+        "vector": "rag_plugin.components.retrievers:vector",
+        "lexical": "rag_plugin.components.retrievers:lexical",
+        "hybrid": "rag_plugin.components.retrievers:hybrid",
+    },
     "reranker": {"similarity_cutoff": "rag_plugin.components.rerankers:similarity_cutoff"},
     "synthesizer": {
         mode: f"rag_plugin.components.synthesizers:{mode}"

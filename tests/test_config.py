@@ -56,7 +56,7 @@ def test_the_smallest_config_has_every_default_filled_in() -> None:
     assert (config.chunker.type, config.llm.type, config.retriever.type) == ("sentence", "none", "vector")
     assert (config.synthesizer.type, config.rerankers) == ("compact", ())
     assert config.retriever.settings == {"top_k": 5}
-    assert config.sync.settings == {"on_error": "skip", "on_change": "resync", "batch_size": 2048}
+    assert config.sync.settings == {"on_error": "skip", "on_change": "error", "batch_size": 2048}
     assert repr(config) == "<Config 'config.yaml'>"
 
 
@@ -486,11 +486,11 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             id="simple template",
         ),
         pytest.param(
-            "retriever: {type: llama_index.core.retrievers.VectorIndexRetriever, vector_store_query_mode: hybrid}",
+            "retriever: {type: llama_index.core.retrievers.VectorIndexRetriever, vector_store_query_mode: svm}",
             "retriever.vector_store_query_mode",
-            "the store 'faiss' compares vectors alone, without a lexical leg: it has no mode 'hybrid'",
-            "leave it out or write default; or name a store that can do it",
-            id="hybrid without a lexical leg",
+            "the store 'faiss' has no mode 'svm'",
+            "one of default, text_search, sparse, hybrid, mmr; or name a store that can do it",
+            id="a mode that the store does not have",
         ),
     ],
 )
@@ -909,3 +909,35 @@ def test_did_you_mean_lists_what_is_possible_where_nothing_is_near() -> None:
     assert did_you_mean("zzz", []) == ""
     assert did_you_mean(None, ["a"]) == "possible: a"
     assert did_you_mean("zzz", [str(i) for i in range(20)]).endswith("10, 11, ...")
+
+
+@pytest.mark.parametrize(
+    ("retriever", "path"),
+    [
+        ({"type": "hybrid"}, "retriever.type"),
+        ("lexical", "retriever.type"),
+        (
+            {"type": "llama_index.core.retrievers.VectorIndexRetriever", "vector_store_query_mode": "hybrid"},
+            "retriever.vector_store_query_mode",
+        ),
+    ],
+    ids=["hybrid", "lexical", "by class path"],
+)
+def test_a_search_by_words_in_a_store_without_is_a_problem(retriever: Any, path: str) -> None:
+    config: dict[str, Any] = {
+        "reader": {"type": "directory", "path": "."},
+        "encoder": {"type": "huggingface", "model": "x/y"},
+        "store": {"type": "faiss", "path": "./index", "lexical": False},
+        "retriever": retriever,
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_config(config)
+    (problem,) = caught.value.problems
+    word = retriever if isinstance(retriever, str) else retriever.get("vector_store_query_mode", retriever["type"])
+    assert (problem.path, problem.message, problem.hint) == (
+        path,
+        f"{word!r} searches by words, and store.lexical is false",
+        "set store.lexical to true, or let retriever.type be vector",
+    )
+    config["store"] = {"type": "faiss", "path": "./index"}
+    load_config(config)

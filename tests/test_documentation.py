@@ -121,8 +121,11 @@ def test_init_writes_what_configs_has() -> None:
 def test_the_shipped_configs_agree_with_the_defaults() -> None:
     config = load_config(ROOT / "configs" / "config.yaml")
     least = load_config({**BASE, "encoder": {"type": "huggingface", "model": "BAAI/bge-small-en-v1.5"}, "llm": "none"})
-    for section in ("chunker", "retriever", "synthesizer", "sync"):
+    for section in ("chunker", "synthesizer", "sync"):
         assert getattr(config, section) == getattr(least, section), section
+    # Not the default, which any store can do: `hybrid` asks for one that searches words.
+    hybrid = load_config({**BASE, "retriever": "hybrid"})
+    assert config.retriever == hybrid.retriever
 
 
 @pytest.mark.slow

@@ -477,7 +477,7 @@ def test_never_with_another_encoder_names_the_difference(settings: dict[str, Any
     with pytest.raises(IndexMismatch) as caught:
         build_engine(settings, overrides={"encoder.pooling": "cls"}, sync="never")
     assert caught.value.differences == ["encoder.pooling: unset then, 'cls' now"]
-    assert "run `rag-plugin sync`" in str(caught.value)
+    assert "rag-plugin sync --set sync.on_change=resync" in str(caught.value)
 
 
 def test_a_ready_encoder_and_the_same_one_from_the_config_share_an_index(settings: dict[str, Any], minilm: Any) -> None:

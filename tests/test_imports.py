@@ -175,6 +175,7 @@ LAYERS = [
         "no_llm",
         "ollama",
         "faiss_store",
+        "word_retriever",
     ],
     ["registry", "class_paths"],
     ["config"],

@@ -1,4 +1,4 @@
-"""A newcomer changes one word per slot, on one and the same index directory, and each swap works."""
+"""One word per slot is changed, on one and the same index directory with `on_change: resync`, and each swap works."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import pytest
 from rag_plugin import build_engine
 
 from .test_engine import EchoLLM
+
+
+@pytest.fixture
+def settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """As everywhere, and an index that may be built anew."""
+    return {**settings, "sync": {"on_change": "resync"}}
+
 
 QUESTION = "What does the heron eat?"
 

@@ -32,6 +32,7 @@ from rag_plugin.faiss_store import FaissStore
 from rag_plugin.faiss_store.lock import WriterLock
 from rag_plugin.readers import DirectoryReader
 from rag_plugin.sync import SyncReport, sync
+from rag_plugin.sync.fingerprint import CURE
 
 from .conftest import DOCUMENTS
 from .test_store import PROCESSES
@@ -50,6 +51,7 @@ class Bench:
         self.config: dict[str, Any] = {
             "reader": {"type": "directory", "path": str(folder)},
             "store": {"type": "faiss", "path": str(index)},
+            "sync": {"on_change": "resync"},
         }
         self.parts: dict[str, Any] = {}
 
@@ -676,7 +678,7 @@ def test_another_encoder_encodes_everything_while_the_old_version_answers(bench:
             return super()._get_text_embedding(text)
 
     Watched.__module__, Watched.__qualname__ = Hashes.__module__, Hashes.__qualname__
-    bench.config["sync"] = {"batch_size": 1}
+    bench.config["sync"] = {"batch_size": 1, "on_change": "resync"}
     report = bench.sync(Watched(salt=1))
     assert told(report) == {
         "changed": ["harbour.txt", "more.txt", "oven.txt", "birds/heron.md", "birds/lapwing.md"],
@@ -731,7 +733,7 @@ def test_on_change_error_names_each_difference_and_the_cure(bench: Bench) -> Non
         "  encoder.salt: 0 then, 1 now\n"
         "  chunker.chunk_size: 256 then, 128 now\n"
         "  reader.recursive: True then, False now\n"
-        "Put the settings back, or set sync.on_change to resync to build what changed anew."
+        f"{CURE}"
     )
     assert bench.contents() == before
     assert bench.sync().unchanged == NAMES
@@ -752,10 +754,7 @@ def test_other_weights_under_the_same_name_are_noticed(bench: Bench, caplog: pyt
         bench.engine(other)
     (difference,) = caught.value.differences
     assert difference.startswith("encoder: other weights under the same name (the same sentence gives cosine ")
-    assert str(caught.value) == (
-        f"{bench.index} was built by other settings:\n  {difference}\n"
-        "Put the settings back, or run `rag-plugin sync` to build it anew with the present ones."
-    )
+    assert str(caught.value) == (f"{bench.index} was built by other settings:\n  {difference}\n{CURE}")
     caplog.clear()
     report = bench.sync(other)
     assert report.changed == NAMES

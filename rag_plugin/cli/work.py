@@ -17,26 +17,33 @@ if TYPE_CHECKING:
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@click.option("--dry-run", is_flag=True, help="Show what a sync would do, and how long it would take; write nothing.")
 @common
-def sync(settings: Settings, as_json: bool) -> None:
+def sync(settings: Settings, as_json: bool, dry_run: bool) -> None:
     """Bring the index in line with the documents."""
     from ..config.build import Assembly
 
     config = settings.load()
     with quiet_libraries():
         while_loading(config)
+        from ..sync import SyncPlan, SyncReport, plan_sync
         from ..sync import sync as run
 
-        report = run(Assembly(config))
+        report: SyncPlan | SyncReport = plan_sync(Assembly(config)) if dry_run else run(Assembly(config))
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
         return
+    if isinstance(report, SyncPlan):
+        for difference in report.changes:
+            click.echo(f"* {difference}")
     for sign, names in (("+", report.added), ("~", report.changed), ("-", report.removed)):
         for name in names:
             click.echo(f"{sign} {name}")
     for name, reason in report.failed:
         click.echo(f"! {name}: {reason}")
     click.echo(str(report))
+    if isinstance(report, SyncPlan) and report.refused:
+        note("a sync would stop because of * : sync.on_change is error")
 
 
 @cli.command()

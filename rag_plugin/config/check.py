@@ -28,6 +28,7 @@ from ..source import (
 )
 from .model import Config, Section, SyncSettings, sync_component
 from .paths import is_model, locate
+from .whole import contradictions
 from .words import annotation_at, did_you_mean, error_words, keys_at, shortened, type_words
 
 DEFAULT_TYPES = {**UNNAMED_TYPES, "llm": "none"}
@@ -114,7 +115,8 @@ def check_config(source: Source, allow: Collection[str] = (), provided: Collecti
         else:
             sections[name] = checker.section(name, name, entry_or_none)
     if not checker.problems:
-        checker.whole(sections)
+        for node, path, message, hint in contradictions(sections):
+            checker.problem(node.place, path, message, hint)
     if checker.problems:
         raise ConfigError(_in_order(checker.problems, source.files))
     return Config(source.name, sections, tuple(allow), tuple(provided))
@@ -312,19 +314,6 @@ class _Checker:
                 node = located[str(followed_path[0])]
             message, hint = error_words(kind, first.get("ctx", {}), annotation, node, first["msg"])
             self.problem(node.place, dotted, conceal(message, node), hint)
-
-    # ------------------------------------------------------------------ the config as a whole
-
-    def whole(self, sections: dict[str, Any]) -> None:
-        """Contradictions between sections."""
-        store, retriever = sections["store"], sections["retriever"]
-        mode = retriever.settings.get("vector_store_query_mode") if retriever else None
-        text = str(getattr(mode, "value", mode))
-        if store is not None and store.type == "faiss" and mode is not None and text != "default":
-            node = retriever.given.entries["vector_store_query_mode"].node
-            message = f"the store 'faiss' compares vectors alone, without a lexical leg: it has no mode {text!r}"
-            hint = "leave it out or write default; or name a store that can do it"
-            self.problem(node.place, "retriever.vector_store_query_mode", message, hint)
 
 
 def _dotted(path: str, inside: Iterable[str | int]) -> str:

@@ -43,12 +43,12 @@ def sync(
         Field(description="What to do when one document cannot be read: report it and go on, or stop."),
     ] = "skip",
     on_change: Annotated[
-        Literal["resync", "error"],
+        Literal["error", "resync"],
         Field(
-            description="What to do when the index was built by other settings: build what changed anew while the "
-            "old version stays readable, or stop with an error that names the differences."
+            description="What to do when the index was built by another encoder, chunker or reader: stop with an error "
+            "that names the differences, or build what changed anew while the old version stays readable."
         ),
-    ] = "resync",
+    ] = "error",
     batch_size: Annotated[
         int, Field(gt=0, description="How many nodes are encoded and committed together; bounds the memory.")
     ] = 2048,

@@ -7,6 +7,7 @@ the view's.
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -296,6 +297,18 @@ class IndexDirectory:
                 self.view.take(base, stamp.dimension, state, stamp, stamp.recall)
             else:
                 self.view.forget_vectors()  # the next question opens the snapshot
+
+    def discard_derived(self) -> None:
+        """Forget and remove every derived file; they are made anew when they are next needed."""
+        with self.lock.held():
+            with self.connection() as database:
+                if database is not None:
+                    with database.transaction():
+                        database.connection.execute("DELETE FROM meta WHERE key = 'snapshot'")
+            with self._view_lock.write_lock():
+                self.view.reset()
+                shutil.rmtree(self.path / "lexical", ignore_errors=True)
+            remove_old(self.path, None)
 
     def close(self) -> None:
         """Settle if this process wrote, and let go of the files."""

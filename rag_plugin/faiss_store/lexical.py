@@ -74,8 +74,10 @@ class LexicalIndex:
             if stamp["language"] == self.language:
                 self.state, self.token = State(*stamp["state"]), stamp["token"]
 
-    def __len__(self) -> int:
-        return int(self._searcher.num_docs) - (1 if self.token else 0)
+    def rows(self) -> list[int]:
+        """All row numbers."""
+        found = self._hits(Query.all_query(), max(1, int(self._searcher.num_docs)))
+        return [row for row, _ in found if row >= 0]
 
     def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], state: State, token: str) -> None:
         """Add and remove, and say in the same commit what is covered now.

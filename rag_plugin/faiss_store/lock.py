@@ -27,6 +27,8 @@ class WriterLock:
         self._thread_lock = threading.RLock()
         self._file_lock: FileLock | None = None
         self._depth = 0
+        self._process = 0
+        self._said: tuple[int, int, int] | None = None  # the version of the file that says who writes
 
     @contextmanager
     def held(self, seconds: float | None = None) -> Iterator[None]:
@@ -64,12 +66,28 @@ class WriterLock:
             raise IndexLocked(f"{self.folder} is being written to by {_holder(holder)}") from error
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be written to: {error.strerror or error}") from error
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         try:
-            holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now}))
+            self._say_who(holder)
         except OSError as error:
             self._file_lock.release()
             raise StoreError(f"{self.folder} cannot be written to: {error.strerror or error}") from error
+
+    def _say_who(self, holder: Path) -> None:
+        # Writing a file takes longer than a commit, so it is left as it is while nobody else wrote in between.
+        if self._said is not None and self._said == _version(holder) and self._process == os.getpid():
+            return
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._process = os.getpid()
+        holder.write_text(json.dumps({"process": self._process, "host": socket.gethostname(), "since": now}))
+        self._said = _version(holder)
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _holder(path: Path) -> str:

@@ -120,7 +120,7 @@ class FaissStore(Syncing, BasePydanticVectorStore):
 
         def client(database: Database, state: State) -> Any:
             index = self._directory.view.index
-            return None if index is None else index.base if index.base is not None else index.tail
+            return None if index is None else index.tail if index.base is None else index.base
 
         return self._directory.seeing(client)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.schema import BaseNode
 
-from .database import DocumentRecord
+from .database import Database, DocumentRecord
 from .nodes import to_rows
 
 if TYPE_CHECKING:
@@ -44,14 +44,21 @@ class Syncing:
         """The generation to write vectors of this fingerprint to: the live one, an unfinished one, or a new one."""
         cache_size = self._directory.cache_size
         with self._directory.transaction() as database:
+            found = _fitting(database, fingerprint, same)
+            if found is not None:
+                return found
             live = database.live()
-            for found in (live, database.newest()):
-                if found is not None and same(database.fingerprint(found), fingerprint):
-                    return found
             generation = database.add_generation(fingerprint, same)
             # An unfinished one of yet other settings will never be finished.
             database.drop_generations((generation,) if live is None else (live, generation), cache_size)
             return generation
+
+    def find_generation(
+        self, fingerprint: Mapping[str, Any], same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+    ) -> int | None:
+        """The generation that `open_generation` would return, if it is there already."""
+        with self._directory.reading() as (database, _):
+            return None if database is None else _fitting(database, fingerprint, same)
 
     def synced(self, generation: int) -> dict[str, DocumentRecord]:
         """The documents of a generation by id."""
@@ -97,3 +104,14 @@ class Syncing:
     def settle(self) -> None:
         """Bring the derived files in line with the last commit, if it is worth it."""
         self._directory.settle()
+
+
+def _fitting(
+    database: Database,
+    fingerprint: Mapping[str, Any],
+    same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool],
+) -> int | None:
+    for found in (database.live(), database.newest()):
+        if found is not None and same(database.fingerprint(found), fingerprint):
+            return found
+    return None

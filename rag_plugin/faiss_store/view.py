@@ -212,6 +212,15 @@ class View:
         removed = [] if since == NOTHING else database.removed_after(since.removal)
         lexical.write(texts, removed, state, database.token(state) or "")
 
+    def word_rows(self) -> list[int]:
+        """The rows that a search by words can find."""
+        if self.lexical is None:
+            return []
+        if self.overlay is None:
+            return self.lexical.rows()
+        gone = set(self._lexical_removed)
+        return [row for row in self.lexical.rows() if row not in gone] + self.overlay.rows()
+
     # ------------------------------------------------------------------ searching
 
     def nearest(

@@ -5,7 +5,8 @@ run goes on from there. Memory is bounded by the batch.
 """
 
 from .fingerprint import check_index
+from .plan import SyncPlan, plan_sync
 from .report import SyncReport
 from .run import sync
 
-__all__ = ["SyncReport", "check_index", "sync"]
+__all__ = ["SyncPlan", "SyncReport", "check_index", "plan_sync", "sync"]

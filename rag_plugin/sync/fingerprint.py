@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__package__)
 
+CURE = (
+    "Put the settings back, or set sync.on_change to resync, which builds anew what changed: "
+    "rag-plugin sync --set sync.on_change=resync"
+)
+
 # Settings that change where and how fast vectors are made, not which.
 _NEUTRAL = frozenset(
     "device batch_size embed_batch_size show_progress show_progress_bar num_workers parallel_process timeout "
@@ -140,8 +145,7 @@ def check_index(assembly: Assembly) -> None:
     new = fingerprint_of(assembly)
     found = encoder_differences(old, new)
     if found:
-        cure = "Put the settings back, or run `rag-plugin sync` to build it anew with the present ones."
-        raise IndexMismatch(str(path), found, cure)
+        raise IndexMismatch(str(path), found, CURE)
     for slot in ("chunker", "reader"):
         for difference in differences(slot, old[slot], new[slot]):
             _log.warning("%s: %s; the index has the old version until it is synced", path, difference)

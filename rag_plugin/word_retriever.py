@@ -1,0 +1,56 @@
+"""A retriever that asks a store for words, without encoding the question."""
+
+from __future__ import annotations
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+
+
+class WordRetriever(BaseRetriever):
+    """The nodes whose words fit a question's best.
+
+    LlamaIndex's `VectorIndexRetriever` encodes the question in every mode, needed or not.
+
+    Args:
+        store: A vector store with the mode TEXT_SEARCH that keeps the nodes' text.
+        top_k: How many nodes a question gets.
+        callback_manager: As for every LlamaIndex retriever.
+        filters: What the nodes' metadata has to be.
+    """
+
+    def __init__(
+        self,
+        store: BasePydanticVectorStore,
+        top_k: int,
+        callback_manager: CallbackManager | None = None,
+        filters: MetadataFilters | None = None,
+    ) -> None:
+        self._store, self._top_k, self._filters = store, top_k, filters
+        super().__init__(callback_manager=callback_manager)
+
+    def _query(self, question: QueryBundle) -> VectorStoreQuery:
+        return VectorStoreQuery(
+            query_str=question.query_str,
+            similarity_top_k=self._top_k,
+            mode=VectorStoreQueryMode.TEXT_SEARCH,
+            filters=self._filters,
+        )
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return _scored(self._store.query(self._query(query_bundle)))
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return _scored(await self._store.aquery(self._query(query_bundle)))
+
+
+def _scored(result: VectorStoreQueryResult) -> list[NodeWithScore]:
+    scores = result.similarities or []
+    return [NodeWithScore(node=node, score=score) for node, score in zip(result.nodes or [], scores)]
