@@ -74,31 +74,66 @@ def file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 class Connection:
     """One connection to the SQLite file; the caller sees to it that one thread uses it at a time."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
-        self.identity: tuple[int, int] | None = None
+        self._fixed: tuple[int, int] | None = None  # of a file that may only be read: what it was when opened
         try:
-            self.connection = self._connect("rwc" if create else "rw")
+            self._open("rwc" if create else "rw", create)
+        except sqlite3.OperationalError as error:
+            if create or "readonly" not in str(error):
+                raise StoreError(f"{path} cannot be opened: {error}") from error
+            self._open_to_read()
         except sqlite3.Error as error:
             raise StoreError(f"{path} cannot be opened: {error}") from error
+
+    def _open(self, mode: str, create: bool) -> None:
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        self.connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
         # A store that nobody closed lets go of its files when it is collected.
         self._close = weakref.finalize(self, self.connection.close)
         try:
-            self.identity = file_identity(path)
+            self.identity = file_identity(self.path)
             self._set_up(create)
-        except sqlite3.Error as error:
-            self.close()
-            raise StoreError(f"{path} cannot be opened: {error}") from error
         except BaseException:
             self.close()
             raise
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+    def _open_to_read(self) -> None:
+        """Open a file in a folder that may only be read, where SQLite cannot make the files that go with a WAL."""
+        try:
+            try:
+                self._open("ro", False)
+            except sqlite3.OperationalError:
+                if _size(self._log()) > 0:
+                    raise  # what is in the log could not be seen
+                self._fixed = _version(self.path)
+                self._open("ro&immutable=1", False)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} cannot be opened: {error}") from error
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to the file that is open."""
+        if self.identity != file_identity(self.path):
+            return False
+        return self._fixed is None or (self._fixed == _version(self.path) and _size(self._log()) == 0)
+
+    def _log(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
 
     def _set_up(self, create: bool) -> None:
         run = self.connection.execute
@@ -169,8 +204,16 @@ class Connection:
         """Where the open snapshot stands: what a derived index has to agree with."""
         # sqlite_sequence, not max(): the newest rows may be gone again
         row = self.connection.execute(
-            "SELECT (SELECT value FROM meta WHERE key = 'live'),"
-            " (SELECT seq FROM sqlite_sequence WHERE name = 'node'),"
-            " (SELECT seq FROM sqlite_sequence WHERE name = 'removal')"
+            "SELECT live, row, removal, (SELECT token FROM history WHERE row = n.row AND removal = n.removal) FROM "
+            "(SELECT (SELECT value FROM meta WHERE key = 'live') AS live,"
+            " ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'node'), 0) AS row,"
+            " ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'removal'), 0) AS removal) AS n"
         ).fetchone()
-        return State(None if row[0] is None else int(row[0]), int(row[1] or 0), int(row[2] or 0))
+        return State(None if row[0] is None else int(row[0]), int(row[1]), int(row[2]), row[3] or "")
+
+    def was(self, state: State) -> bool:
+        """Whether this index has been at a commit, and still knows what came after it."""
+        row = self.connection.execute(
+            "SELECT token FROM history WHERE row = ? AND removal = ?", (state.row, state.removal)
+        ).fetchone()
+        return row is not None and row[0] == state.token

@@ -133,6 +133,7 @@ class Database(Connection):
 
     def delete_documents(self, generation: int, ids: Sequence[str], cache_size: int) -> None:
         """Forget documents and remove their nodes."""
+        ids = [name for name in ids if _is_utf8(name)]
         self.connection.executemany(
             "DELETE FROM document WHERE generation = ? AND id = ?", ((generation, name) for name in ids)
         )
@@ -258,37 +259,25 @@ class Database(Connection):
 
     # ------------------------------------------------------------------ what a derived index has to catch up with
 
-    def note_history(self) -> None:
+    def note_history(self, state: State) -> None:
         """Name the commit that is about to be made."""
-        state = self.state()
         self.connection.execute(
             "INSERT OR IGNORE INTO history VALUES (?, ?, ?)", (state.row, state.removal, secrets.token_hex(8))
         )
 
-    def token(self, state: State) -> str | None:
-        """The name of a commit of this index's past; None if it never had such a commit, or has forgotten it."""
-        row = self.connection.execute(
-            "SELECT token FROM history WHERE row = ? AND removal = ?", (state.row, state.removal)
-        ).fetchone()
-        return None if row is None else str(row[0])
-
     def forget_before(self, state: State) -> None:
         """Forget the past that no derived index needs any more."""
-        self.connection.execute("DELETE FROM history WHERE row < ? AND removal <= ?", (state.row, state.removal))
+        self.connection.execute("DELETE FROM history WHERE (row, removal) < (?, ?)", (state.row, state.removal))
         self.connection.execute("DELETE FROM removal WHERE seq <= ?", (state.removal,))
-        self.set_meta("forgotten", str(state.removal))
-
-    def forgotten(self) -> int:
-        """The removals up to this number are not recorded any more."""
-        return int(self.meta("forgotten") or 0)
 
     def removed_after(self, seq: int) -> list[int]:
         return [row[0] for row in self.connection.execute("SELECT node_row FROM removal WHERE seq > ?", (seq,))]
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
         """All rows of a query that ends in IN, for any number of values."""
+        known = [value for value in values if not isinstance(value, str) or _is_utf8(value)]
         return self._in_parts(
-            values, lambda marks, part: self.connection.execute(f"{query} ({marks})", tuple(part)).fetchall()
+            known, lambda marks, part: self.connection.execute(f"{query} ({marks})", tuple(part)).fetchall()
         )
 
     def _in_parts(self, values: Sequence[Any], run: Callable[[str, Sequence[Any]], list[T]]) -> list[T]:
@@ -297,3 +286,11 @@ class Database(Connection):
             part = values[start : start + _MOST_VARIABLES]
             found += run(",".join("?" * len(part)), part)
         return found
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be in the database at all: half a surrogate pair cannot."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

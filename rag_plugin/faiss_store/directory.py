@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__package__)
 T = TypeVar("T")
 
-_UNINDEXED = 5_000  # nodes written before the lexical leg takes them in without being asked
+_MANY = 20_000  # changes that derived files take in without being asked
 _FEW = 2_000  # changes that opening rather replays than a snapshot is written for
 
 
@@ -50,6 +50,7 @@ class IndexDirectory:
         self._pool: list[Database] = []
         self._pool_lock = threading.Lock()
         self._unindexed = 0
+        self._looked_at = NOTHING
         self._wrote = False
 
     @property
@@ -64,19 +65,19 @@ class IndexDirectory:
     # ------------------------------------------------------------------ reading
 
     @contextmanager
-    def connection(self) -> Iterator[Database | None]:
-        """A connection that nobody else uses meanwhile; None before the first commit."""
+    def connection(self, *, create: bool = False) -> Iterator[Database | None]:
+        """A connection that nobody else uses meanwhile; None before the first commit, unless `create`."""
         identity = file_identity(self.file)
         database = None
         with self._pool_lock:
             while self._pool and database is None:
                 database = self._pool.pop()
-                if database.identity != identity:
+                if not database.is_current():
                     database.close()  # another file is there now, or none
                     database = None
-        if database is None and identity is not None:
-            database = Database(self.file, create=False)
-            if database.is_blank():
+        if database is None and (create or identity is not None):
+            database = Database(self.file, create=create)
+            if not create and database.is_blank():
                 database.close()
                 database = None
         try:
@@ -165,19 +166,16 @@ class IndexDirectory:
     def transaction(self) -> Iterator[Database]:
         """One commit, or nothing."""
         with self.lock.held():
-            with self.connection() as found:
-                if found is None:
-                    Database(self.file, create=True).close()
-            with self.connection() as database:
-                if database is None:
-                    raise StoreError(f"{self.file} went away while it was written")
+            with self.connection(create=True) as database:
+                assert database is not None
                 with database.transaction():
                     before = database.state()
                     yield database
-                    if database.state() != before:
-                        database.note_history()
+                    state = database.state()
+                    if state != before:
+                        database.note_history(state)
             self._wrote = True
-            self._after_commit()
+            self._after_commit(state)
 
     def live_or_new(self, database: Database) -> int:
         live = database.live()
@@ -205,16 +203,16 @@ class IndexDirectory:
         database.put_nodes(generation, rows, self.cache_size)
         self._unindexed += len(rows)
 
-    def _after_commit(self) -> None:
-        if self.view.language is not None and self._unindexed > _UNINDEXED:
+    def _after_commit(self, state: State) -> None:
+        if self.view.language is not None and self._unindexed > _MANY:
             self._index_words()
-        with self.connection() as database:
-            if database is None:
-                return
-            with database.snapshot():
-                state, stamp = database.state(), read_stamp(database.meta("snapshot"))
+        if abs(_behind(self._looked_at, state)) <= _MANY:
+            return
+        self._looked_at = state
+        with self.reading() as (database, _):
+            stamp = read_stamp(database.meta("snapshot"))
         covered = NOTHING if stamp is None or stamp.generation != state.generation else stamp.state
-        enough = max(200_000 if self.kind.is_exact else 20_000, 0 if stamp is None else stamp.count // 2)
+        enough = max(10 * _MANY if self.kind.is_exact else _MANY, 0 if stamp is None else stamp.count // 2)
         if _behind(covered, state) > enough:
             self.settle()
 
@@ -240,9 +238,9 @@ class IndexDirectory:
                 with database.snapshot():
                     state = database.state()
                     stamp = read_stamp(database.meta("snapshot"))
-                    if not self._is_due(state, stamp, force) or not self._is_whole(database, state):
+                    if not self._is_due(state, stamp, force) or not self._has_vectors(database, state):
                         return
-                    made = self._write_base(database, state)
+                    made = self._write_base(database, state, force)
                 if made is not None:
                     self._publish(database, state, *made)
 
@@ -252,16 +250,18 @@ class IndexDirectory:
         if stamp is None or stamp.generation != state.generation or stamp.kind != self.kind.name():
             return force or state.row + state.removal > _FEW or not self.kind.is_exact
         behind = _behind(stamp.state, state)
-        if not (self.path / stamp.file).exists():
+        if self.view.damaged or not (self.path / stamp.file).exists():
             return True
         if self.kind.is_exact:
             return behind > (0 if force else max(_FEW, stamp.count // 10))
         return behind > max(_FEW, stamp.count // 10 if force else stamp.count // 2)
 
-    def _is_whole(self, database: Database, state: State) -> bool:
-        return state.generation is not None and database.dimension(state.generation) is not None
+    def _has_vectors(self, database: Database, state: State) -> bool:
+        """Whether there is a vector at all."""
+        generation = state.generation
+        return generation is not None and bool(database.dimension(generation) and database.count("node", generation))
 
-    def _write_base(self, database: Database, state: State) -> tuple[Any, Stamp] | None:
+    def _write_base(self, database: Database, state: State, force: bool) -> tuple[Any, Stamp] | None:
         """A new base of what the snapshot shows, and its file; searches go on in the old one meanwhile."""
         assert state.generation is not None
         dimension = database.dimension(state.generation)
@@ -279,6 +279,8 @@ class IndexDirectory:
         try:
             stamp = write_snapshot(self.path, base, self.kind.name(), dimension, state, recall)
         except OSError as error:
+            if force:
+                raise StoreError(f"{self.path}: {error}") from error
             _log.warning("%s: %s", self.path, error)
             return None
         if self.memory_map:

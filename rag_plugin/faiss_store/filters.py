@@ -73,8 +73,8 @@ class _Column:
             self._numbers = np.asarray([0.0, *present] if fits else [], dtype=np.float64)
         return self._numbers if len(self._numbers) == len(self.values) else None
 
-    def passing(self, filter_: MetadataFilter) -> NDArray[np.bool_]:
-        """Which of the distinct values the filter lets through."""
+    def passing(self, filter_: MetadataFilter, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of the distinct values the filter lets through; it is asked of those only that a node has."""
         compare = _ORDERED.get(filter_.operator)
         if compare is not None and _is_number(filter_.value) and len(self.values) > 64:
             numbers = self.numbers()
@@ -85,7 +85,10 @@ class _Column:
         values = self.values
         one = MetadataFilters(filters=[filter_])
         passes = build_metadata_filter_fn(lambda code: {filter_.key: values[int(code)]}, one)
-        return np.fromiter((passes(code) for code in range(len(values))), dtype=bool, count=len(values))  # type: ignore[arg-type]
+        found = np.zeros(len(values), dtype=bool)
+        for code in np.bincount(self.rows[alive], minlength=len(values)).nonzero()[0].tolist():
+            found[code] = passes(code)
+        return found
 
 
 class Columns:
@@ -120,7 +123,7 @@ class Columns:
             UnsupportedQuery: A filter has an operator or condition that LlamaIndex does not know.
             StoreError: A filter's value does not fit the metadata.
         """
-        name = filters.model_dump_json()
+        name = json.dumps(filters.model_dump(), default=str)
         with self._lock:
             found = self._answers.get(name)
             if found is None:
@@ -180,7 +183,7 @@ class Columns:
     def _one(self, filter_: Any) -> NDArray[np.bool_]:
         column = self._columns[filter_.key]
         try:
-            passing = column.passing(filter_)
+            passing = column.passing(filter_, self._alive)
         except ValueError as error:
             raise UnsupportedQuery(
                 f"the filter on {filter_.key!r} is not one that LlamaIndex knows: {error}"

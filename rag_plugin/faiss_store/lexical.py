@@ -64,22 +64,29 @@ class LexicalIndex:
         self.reload()
 
     def reload(self) -> None:
-        """See the last commit, and which commit of SQLite it covers."""
-        self._index.reload()
+        """See the last commit, and which commit of SQLite it covers.
+
+        Raises:
+            OSError: Its files are gone or damaged.
+        """
+        try:
+            self._index.reload()
+        except ValueError as error:  # tantivy's every error
+            raise OSError(f"the lexical index cannot be read: {error}") from error
         self._searcher = self._index.searcher()
-        self.state, self.token = NOTHING, ""
+        self.state = NOTHING
         question = Query.term_set_query(self._schema, "row", [-1])
         for _, address in self._searcher.search(question, 1).hits:
             stamp = json.loads(self._searcher.doc(address)["stamp"][0])
             if stamp["language"] == self.language:
-                self.state, self.token = State(*stamp["state"]), stamp["token"]
+                self.state = State(*stamp["state"])
 
     def rows(self) -> list[int]:
         """All row numbers."""
         found = self._hits(Query.all_query(), max(1, int(self._searcher.num_docs)))
         return [row for row, _ in found if row >= 0]
 
-    def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], state: State, token: str) -> None:
+    def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], state: State) -> None:
         """Add and remove, and say in the same commit what is covered now.
 
         Raises:
@@ -87,7 +94,7 @@ class LexicalIndex:
         """
         writer: Any = None
         try:
-            writer = self._index.writer(_HEAP, 1)
+            writer = self._index.writer(_HEAP, 2)
             if self.state == NOTHING:
                 writer.delete_all_documents()
             for row in removed:
@@ -96,11 +103,11 @@ class LexicalIndex:
             document = tantivy.Document
             for row, text in texts:
                 writer.add_document(document(row=row, text=_spaced(text)))
-            stamp = json.dumps({"state": state, "token": token, "language": self.language})
+            stamp = json.dumps({"state": state, "language": self.language})
             writer.add_document(document(row=-1, stamp=stamp))
             writer.commit()
             writer.wait_merging_threads()
-        except ValueError as error:  # tantivy's every error
+        except ValueError as error:
             raise OSError(f"the lexical index cannot be written: {error}") from error
         self.reload()
 
@@ -115,6 +122,7 @@ class LexicalIndex:
             mask: By row number, what may be found; None: everything.
             allowed: How many numbers the mask lets through.
         """
+        question = question.encode("utf-8", "replace").decode()  # half a surrogate pair is in no text
         terms = list(dict.fromkeys(self._analyzer.analyze(_spaced(question))))[:_MOST_TERMS]
         if not terms or top_k < 1:
             return []
@@ -134,7 +142,7 @@ class LexicalIndex:
             asked *= 4
 
     def _hits(self, query: Any, top_k: int) -> list[tuple[int, float]]:
-        hits = self._searcher.search(query, top_k, count=False).hits
+        hits = self._searcher.search(query, min(top_k, max(1, self._searcher.num_docs)), count=False).hits
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
         return [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
 

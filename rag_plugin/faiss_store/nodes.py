@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from array import array
+import struct
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -15,9 +15,16 @@ from pydantic import AnyUrl
 
 from ..errors import StoreError
 from .database import NodeRow
-from .vectors import checked
+from .vectors import checked, is_measurable
 
-_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+def _address(value: Any) -> str:
+    if isinstance(value, AnyUrl):  # of an image; LlamaIndex reads it back from text
+        return str(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_address).encode
 _PLAIN = ("mimetype", "start_char_idx", "end_char_idx", "text_template", "metadata_template", "metadata_separator")
 _DEFAULTS = {name: TextNode.model_fields[name].default for name in _PLAIN}
 _LISTS = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
@@ -41,14 +48,14 @@ def to_rows(nodes: Sequence[BaseNode], keys: Mapping[str, bytes] | None = None) 
 
 def _vectors(nodes: Sequence[BaseNode]) -> list[bytes]:
     try:
-        found = [array("f", node.embedding).tobytes() for node in nodes]  # type: ignore[arg-type]
-        if (
-            len({len(vector) for vector in found}) <= 1
-            and np.isfinite(np.frombuffer(b"".join(found), np.float32)).all()
-        ):
-            if not found or found[0]:
+        found = [struct.pack(f"{len(node.embedding)}f", *node.embedding) for node in nodes]  # type: ignore[arg-type, misc]
+        if not found:
+            return found
+        if len({len(vector) for vector in found}) == 1:
+            numbers = np.frombuffer(b"".join(found), dtype=np.float32)
+            if is_measurable(numbers.reshape(len(found), -1)):
                 return found
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, struct.error):
         pass
     # One of them is not as it should be: which?
     dimension = None
@@ -73,7 +80,7 @@ def _to_row(node: BaseNode, vector: bytes, key: bytes | None) -> NodeRow:
         if data.get("text") == text:
             del data["text"]
     try:
-        rest = json.dumps(record, ensure_ascii=False, allow_nan=False, default=_address)
+        rest = _dumps(record)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{what} cannot be kept as JSON: {error}") from error
     row = NodeRow(node.node_id, node.ref_doc_id, text, _json(metadata, what), rest, vector, key)
@@ -114,12 +121,6 @@ def from_row(row: tuple[Any, ...]) -> BaseNode:
     data["metadata"] = json.loads(row[3])
     data.setdefault("text", row[2])
     return json_to_doc(record)
-
-
-def _address(value: Any) -> str:
-    if isinstance(value, AnyUrl):  # of an image; LlamaIndex reads it back from text
-        return str(value)
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _json(metadata: dict[str, Any], what: str) -> str:

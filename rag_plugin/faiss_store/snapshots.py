@@ -12,6 +12,7 @@ import logging
 import mmap
 import os
 import secrets
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,12 @@ class Stamp:
     generation: int
     row: int
     removal: int
+    token: str
     recall: float | None
 
     @property
     def state(self) -> State:
-        return State(self.generation, self.row, self.removal)
+        return State(self.generation, self.row, self.removal, self.token)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -74,6 +76,7 @@ def write_snapshot(folder: Path, base: Any, kind: str, dimension: int, state: St
             int(state.generation or 0),
             state.row,
             state.removal,
+            state.token,
             recall,
         )
     except (RuntimeError, OSError) as error:  # FAISS raises RuntimeError where the disk is full
@@ -104,7 +107,10 @@ def remove_old(folder: Path, keep: str | None) -> None:
     for path in folder.glob("vectors-*.faiss"):
         if path.name != keep:
             try:
-                path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
             except OSError as error:  # on Windows, while a reader has it open
                 _log.debug("%s cannot be removed yet: %s", path, error)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Found = list[tuple[int, float]]
 
+_SMALL = 1e-15
+_LARGEST = 1e18  # of a vector's length: FAISS computes with squares of sums of two, in float32
 _ALONE = 2**25  # numbers to compare with that one thread is rather left alone with: on a busy machine, as beside an
 # LLM, a search of 50,000 vectors of 384 took 4 ms so, and 29 ms when it waited for a second thread
 
@@ -93,7 +95,7 @@ class VectorIndex:
             return []
         question = prepared(vector[None, :], self.metric)
         found: Found = []
-        if self.base is not None:
+        if len(self.base_rows):
             places = _places(self.base_rows, mask)
             if self._alive is not None:
                 places = self._alive if places is None else places & self._alive
@@ -174,6 +176,11 @@ def prepared(vectors: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if metric == "cosine":
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        small = norms[:, 0] < _SMALL
+        if small.any():  # its square may be too small for float32
+            exact = vectors[small].astype(np.float64)
+            norms = norms.astype(np.float64)
+            norms[small] = np.linalg.norm(exact, axis=1, keepdims=True)
         return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
     return vectors
 
@@ -207,4 +214,14 @@ def checked(vector: Any, dimension: int | None, what: str) -> NDArray[np.float32
         )
     if not np.isfinite(array).all():
         raise StoreError(f"{what} has a vector with NaN or infinity in it")
+    if not is_measurable(array[None, :]):
+        raise StoreError(f"{what} has a vector with numbers so large that its length cannot be computed in float32")
     return array
+
+
+def is_measurable(vectors: NDArray[np.float32]) -> bool:
+    """Whether all numbers are finite, and so are the products that FAISS makes of them."""
+    if not vectors.shape[1]:
+        return False
+    largest = max(float(vectors.max()), -float(vectors.min()))
+    return largest <= _LARGEST / vectors.shape[1] ** 0.5  # False for NaN too

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import StoreError
 from .base import Kind, keeps_exact, make_base
 from .filters import Columns
 from .lexical import LexicalIndex, open_lexical
@@ -62,6 +63,7 @@ class View:
         self.stamp: Stamp | None = None  # of the snapshot that the base is of
         self.recall: float | None = None
         self.base_state = NOTHING
+        self.damaged = False  # the snapshot is not as it was written
 
     # ------------------------------------------------------------------ vectors and metadata
 
@@ -70,12 +72,7 @@ class View:
         state = database.state()
         if state == self.state:
             return
-        if (
-            state.generation != self.state.generation
-            or state.row < self.state.row
-            or state.removal < self.state.removal
-            or self.state.removal < database.forgotten()
-        ):
+        if state.generation != self.state.generation or not database.was(self.state):
             self.forget_vectors()
         generation = state.generation
         try:
@@ -119,10 +116,10 @@ class View:
         if (
             stamp is not None
             and (stamp.generation, stamp.kind, stamp.dimension) == (state.generation, self.kind.name(), dimension)
-            and stamp.row <= state.row
-            and database.forgotten() <= stamp.removal <= state.removal
+            and database.was(stamp.state)
         ):
             base = load_snapshot(self.folder, stamp, self.memory_map)
+            self.damaged = base is None
         self.index = VectorIndex(dimension, self.kind.metric, base)
         self.stamp = stamp if base is not None else None
         self.recall = stamp.recall if stamp is not None and base is not None else None
@@ -144,6 +141,7 @@ class View:
         """Let this base be the one that is searched; it covers `state`."""
         self.index = VectorIndex(dimension, self.kind.metric, base)
         self.stamp, self.recall, self.base_state = stamp, recall, state
+        self.damaged = False
 
     # ------------------------------------------------------------------ the lexical leg
 
@@ -167,17 +165,15 @@ class View:
             try:
                 with write():
                     lexical.reload()  # another process may have brought it further
-                    if self._fits(database, lexical.state, lexical.token, state):
-                        since = lexical.state
-                    else:
-                        lexical.state = since = NOTHING
+                    if not self._fits(database, lexical.state, state):
+                        lexical.state = NOTHING
                     if lexical.state != state:
-                        self._write(database, lexical, since, state)
-            except OSError as error:
+                        self._write(database, lexical, lexical.state, state)
+            except (OSError, StoreError) as error:  # read-only, full, or somebody else writes
                 _log.debug("%s: words are kept in memory: %s", self.folder, error)
         self.overlay, self._lexical_removed = None, []
         if lexical.state != state:
-            since = lexical.state if self._fits(database, lexical.state, lexical.token, state) else NOTHING
+            since = lexical.state if self._fits(database, lexical.state, state) else NOTHING
             self.overlay = LexicalIndex(None, self.language)
             self._write(database, self.overlay, since, state)
             self._lexical_removed = database.removed_after(since.removal)
@@ -193,24 +189,23 @@ class View:
                 _log.debug("%s: words are kept in memory: %s", self.folder, error)
                 self.lexical = LexicalIndex(None, self.language or "none")
         elif self.lexical.state != state:
-            self.lexical.reload()
+            try:
+                self.lexical.reload()
+            except OSError:  # its folder went away under it
+                self.lexical = None
+                return self._lexical(database, state)
         return self.lexical
 
     @staticmethod
-    def _fits(database: Database, found: State, token: str, state: State) -> bool:
-        return (
-            found.generation == state.generation
-            and found.row <= state.row
-            and database.forgotten() <= found.removal <= state.removal
-            and database.token(found) == token
-        )
+    def _fits(database: Database, found: State, state: State) -> bool:
+        return found.generation == state.generation and database.was(found)
 
     @staticmethod
     def _write(database: Database, lexical: LexicalIndex, since: State, state: State) -> None:
         assert state.generation is not None
         texts = database.texts_after(state.generation, since.row)
         removed = [] if since == NOTHING else database.removed_after(since.removal)
-        lexical.write(texts, removed, state, database.token(state) or "")
+        lexical.write(texts, removed, state)
 
     def word_rows(self) -> list[int]:
         """The rows that a search by words can find."""
