@@ -954,7 +954,7 @@ async def test_the_event_loop_goes_on_while_the_store_waits(store: FaissStore) -
     release = threading.Event()
 
     def hold() -> None:
-        with store._directory._view_lock.write_lock():
+        with store._directory._view_lock.writing():
             release.wait(30)
 
     holder = threading.Thread(target=hold)

@@ -146,7 +146,7 @@ A_FEW = pytest.mark.parametrize("settings", SOME.values(), ids=SOME)
 
 
 @EVERY
-@pytest.mark.parametrize("metric", METRICS)
+@ALL_SLOWLY
 def test_as_much_is_found_as_the_recall_asks_for(opened: Any, settings: dict[str, Any], metric: str) -> None:
     store = opened(metric=metric, **settings)
     assert recall_of(store, VECTORS) >= 0.95
@@ -342,7 +342,9 @@ def test_product_quantizers_are_trained_from_enough_and_rescored(tmp_path: Path,
     store.add(nodes_of(vectors[9_900:], 9_900))
     assert recall_of(store, vectors) >= least
     assert store.info().faiss != "searched exactly"
-    assert (store.info().recall or 1) < 0.999
+    recall = store.info().recall
+    assert recall is not None
+    assert recall < 0.999
     for question in QUESTIONS[:5]:
         result = store.query(ask(question.tolist(), 10))
         true = exact("cosine", question, vectors)
@@ -470,7 +472,9 @@ def test_a_snapshot_saves_reading_the_vectors(
     assert 4 not in numbers(second, VECTORS[4], 10)
     second.add(nodes_of(VECTORS[4:5], 4))
     after = [second.query(ask(question.tolist(), 10)) for question in QUESTIONS]
-    assert [set(result.ids or []) for result in after] == [set(result.ids or []) for result in before]
+    # Not each one equal: what is written after the base is compared with exactly, and what is in it is not.
+    shared = [len(set(one.ids or []) & set(two.ids or [])) for one, two in zip(before, after)]
+    assert sum(shared) >= 0.95 * 10 * len(QUESTIONS)
     assert len(read) == 4
     assert (second.info().faiss, second.info().recall) == (kept.faiss, kept.recall)
     second.close()

@@ -29,7 +29,7 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 from rag_plugin.errors import StoreError, UnsupportedQuery
 from rag_plugin.faiss_store import FaissStore
 from rag_plugin.faiss_store.database import DocumentRecord
-from rag_plugin.faiss_store.lexical import LANGUAGES, LexicalIndex
+from rag_plugin.faiss_store.lexical import LANGUAGES
 
 from .test_store import METRICS, PROCESSES, Vector, ask, make, similarity, vector, where
 
@@ -182,10 +182,11 @@ def test_stop_words_of_the_language_find_nothing(path: Path, language: str, stop
 
 
 @pytest.mark.parametrize("language", ["none", *LANGUAGES])
-def test_every_language_that_is_offered_can_be_used(language: str) -> None:
-    leg = LexicalIndex(None, language)
-    leg.write([(1, "quokka zephyr"), (2, "zephyr")], [], (1, 2, 0), "token")  # type: ignore[arg-type]
-    assert [row for row, _ in leg.search("quokka", 5)] == [1]
+def test_every_language_that_is_offered_can_be_used(path: Path, language: str) -> None:
+    store = FaissStore(path, language=language)
+    put_texts(store, a="quokka zephyr", b="zephyr")
+    assert (found(store, "quokka"), sorted(found(store, "zephyr"))) == (["a"], ["a", "b"])
+    store.close()
 
 
 def test_a_language_that_is_not_there_is_refused_with_those_that_are(path: Path) -> None:

@@ -86,6 +86,9 @@ def _size(path: Path) -> int:
         return 0
 
 
+_ABANDONED: list[sqlite3.Connection] = []
+
+
 class Connection:
     """One connection to the SQLite file; the caller sees to it that one thread uses it at a time."""
 
@@ -142,6 +145,9 @@ class Connection:
             run("PRAGMA journal_mode = WAL")
         # FULL: a commit is on the disk when it returns, whatever happens to the power then.
         run("PRAGMA synchronous = FULL")
+        run("PRAGMA fullfsync = ON")  # macOS, where a plain fsync may leave it in the drive's cache
+        run("PRAGMA checkpoint_fullfsync = ON")
+        run(f"PRAGMA journal_size_limit = {64 * 2**20}")
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA wal_autocheckpoint = 4000")
         if self.is_blank():
@@ -164,6 +170,11 @@ class Connection:
 
     def close(self) -> None:
         self._close()
+
+    def abandon(self) -> None:
+        """Leave it to the process that this one was forked from: SQLite may not even be closed here."""
+        self._close.detach()
+        _ABANDONED.append(self.connection)
 
     def is_blank(self) -> bool:
         """Whether the file was made and nothing more: its writer is about to fill it, or died before."""

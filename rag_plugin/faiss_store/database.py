@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ..errors import StoreError
 from .connection import Connection
 from .state import State
 
@@ -75,14 +76,20 @@ class Database(Connection):
         same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda old, new: False,
     ) -> int:
         """A new generation; one whose encoder was there before finds that one's removed vectors again."""
-        past = self.connection.execute("SELECT encoder, fingerprint FROM generation WHERE id = encoder").fetchall()
-        encoder = next((number for number, text in past if same(json.loads(text), fingerprint)), 0)
+        encoder = self.encoder_of(fingerprint, same)
         text = json.dumps(fingerprint, sort_keys=True)
         cursor = self.connection.execute("INSERT INTO generation (encoder, fingerprint) VALUES (?, ?)", (encoder, text))
         generation = int(cursor.lastrowid or 0)
         if not encoder:
             self.connection.execute("UPDATE generation SET encoder = id WHERE id = ?", (generation,))
         return generation
+
+    def encoder_of(
+        self, fingerprint: Mapping[str, Any], same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+    ) -> int:
+        """What the vectors of an encoder are kept under; 0 if it was never here."""
+        past = self.connection.execute("SELECT encoder, fingerprint FROM generation WHERE id = encoder").fetchall()
+        return next((int(number) for number, text in past if same(json.loads(text), fingerprint)), 0)
 
     def fingerprint(self, generation: int) -> dict[str, Any]:
         row = self.connection.execute("SELECT fingerprint FROM generation WHERE id = ?", (generation,)).fetchone()
@@ -118,6 +125,8 @@ class Database(Connection):
                 self.connection.execute(f"DELETE FROM {table} WHERE generation = ?", (generation,))
             # Its row stays: removed vectors are looked up by the encoder that made them.
             self.connection.execute("UPDATE generation SET dropped = 1 WHERE id = ?", (generation,))
+        if dropped:
+            self._trim_cache(cache_size)
 
     # ------------------------------------------------------------------ documents
 
@@ -166,6 +175,7 @@ class Database(Connection):
             return []
 
         self._in_parts(rows, remove)
+        self._trim_cache(cache_size)
 
     def nodes(self, generation: int, ids: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
         """(row, id, text, metadata, rest) of the nodes with these ids, or of all."""
@@ -178,6 +188,11 @@ class Database(Connection):
         """(row, id, text, metadata, rest) by row number."""
         return {row[0]: row for row in self._select(f"SELECT {_NODE} FROM node WHERE row IN", rows)}
 
+    def is_empty(self, generation: int) -> bool:
+        return (
+            self.connection.execute("SELECT 1 FROM node WHERE generation = ? LIMIT 1", (generation,)).fetchone() is None
+        )
+
     def rows_of(self, generation: int, column: str, values: Sequence[str]) -> list[int]:
         """The row numbers of the nodes whose `column` (`id` or `document`) is one of the values."""
         found = self._select(f"SELECT row FROM node WHERE generation = {generation} AND {column} IN", values)
@@ -185,14 +200,15 @@ class Database(Connection):
 
     def metadata_after(self, generation: int, row: int) -> Iterator[tuple[int, str]]:
         """(row, metadata) of the nodes written after `row`, in that order."""
+        # The plus keeps SQLite from the index by generation, after which it would have to sort all of them.
         return self.connection.execute(
-            "SELECT row, metadata FROM node WHERE generation = ? AND row > ? ORDER BY row", (generation, row)
+            "SELECT row, metadata FROM node WHERE +generation = ? AND row > ? ORDER BY row", (generation, row)
         )
 
     def texts_after(self, generation: int, row: int) -> Iterator[tuple[int, str]]:
         """(row, text) of the nodes written after `row`, in that order."""
         return self.connection.execute(
-            "SELECT row, text FROM node WHERE generation = ? AND row > ? ORDER BY row", (generation, row)
+            "SELECT row, text FROM node WHERE +generation = ? AND row > ? ORDER BY row", (generation, row)
         )
 
     def count(self, table: str, generation: int) -> int:
@@ -208,48 +224,50 @@ class Database(Connection):
 
     def vectors_after(self, generation: int, row: int, size: int = 4096) -> Iterator[tuple[list[int], Any]]:
         """Batches of (rows, vectors of shape (len(rows), dimension)) of the nodes written after `row`."""
-        # Rows of a generation that is still being filled may lie between; the index on (generation, id) knows.
-        others = self.connection.execute(
-            "SELECT 1 FROM node WHERE row > ? AND generation <> ? LIMIT 1", (row, generation)
-        ).fetchone()
-        only = "" if others is None else "AND row IN (SELECT row FROM node WHERE generation = ?2)"
-        arguments = (row,) if others is None else (row, generation)
-        cursor = self.connection.execute(
-            f"SELECT row, vector FROM vector WHERE row > ?1 {only} ORDER BY row", arguments
-        )
+        (generations,) = self.connection.execute("SELECT count(*) FROM generation WHERE NOT dropped").fetchone()
+        if generations == 1:
+            cursor = self.connection.execute("SELECT row, vector FROM vector WHERE row > ? ORDER BY row", (row,))
+        else:  # rows of one that is still being filled may lie between
+            cursor = self.connection.execute(
+                "SELECT node.row, vector FROM node CROSS JOIN vector ON vector.row = node.row"
+                " WHERE node.row > ? AND +generation = ? ORDER BY node.row",
+                (row, generation),
+            )
         while batch := cursor.fetchmany(size):
+            if len({len(vector) for _, vector in batch}) > 1 or len(batch[0][1]) % 4:
+                raise StoreError(f"{self.path} holds vectors of several lengths: `rag-plugin verify --repair` mends it")
             vectors = np.frombuffer(b"".join(vector for _, vector in batch), dtype=np.float32)
             yield [number for number, _ in batch], vectors.reshape(len(batch), -1)
 
     def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """The vectors of texts that this generation's encoder has encoded, by key."""
         query = f"SELECT key, vector FROM node JOIN vector USING (row) WHERE generation = {generation} AND key IN"
-        found = dict(self._select(query, keys))
-        encoder = self._encoder(generation)
-        removed = self._select(
-            f"SELECT key, vector FROM cached WHERE encoder = {encoder} AND key IN",
-            [key for key in keys if key not in found],
-        )
-        found.update(removed)
-        return {key: np.frombuffer(vector, dtype=np.float32) for key, vector in found.items()}
-
-    def _encoder(self, generation: int) -> int:
+        found = {key: np.frombuffer(vector, dtype=np.float32) for key, vector in self._select(query, keys)}
         row = self.connection.execute("SELECT encoder FROM generation WHERE id = ?", (generation,)).fetchone()
-        return int(row[0]) if row else 0
+        missing = [key for key in keys if key not in found]
+        return found | self.removed_vectors(int(row[0]) if row else 0, missing)
+
+    def removed_vectors(self, encoder: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        """The vectors of nodes that were removed, by key."""
+        found = self._select(f"SELECT key, vector FROM cached WHERE encoder = {encoder} AND key IN", keys)
+        return {key: np.frombuffer(vector, dtype=np.float32) for key, vector in found}
 
     def _keep_vectors(self, where: str, arguments: tuple[Any, ...], cache_size: int) -> None:
         """Keep the vectors of nodes that are about to go, should their text come again."""
-        if cache_size:
+        if cache_size > 0:
             self.connection.execute(
-                "INSERT OR REPLACE INTO cached (encoder, key, vector) "
-                "SELECT encoder, key, vector FROM node JOIN vector USING (row) JOIN generation g ON g.id = generation "
-                f"WHERE key IS NOT NULL AND {where} ORDER BY row DESC LIMIT {cache_size}",
+                "INSERT OR REPLACE INTO cached (encoder, key, vector) SELECT encoder, key, vector FROM ("
+                "SELECT row, encoder, key, vector FROM node JOIN vector USING (row)"
+                " JOIN generation ON generation.id = node.generation"
+                f" WHERE key IS NOT NULL AND {where} ORDER BY row DESC LIMIT {cache_size}) ORDER BY row",
                 arguments,
             )
-            self.connection.execute(
-                "DELETE FROM cached WHERE seq <= (SELECT seq FROM cached ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-                (cache_size,),
-            )
+
+    def _trim_cache(self, cache_size: int) -> None:
+        """Let go of the oldest; a tenth more than `cache_size` may stay, so that this is not done each time."""
+        first, last = self.connection.execute("SELECT min(seq), max(seq) FROM cached").fetchone()
+        if first is not None and last - first >= cache_size + (cache_size // 10 if cache_size >= 1_000 else 0):
+            self.connection.execute("DELETE FROM cached WHERE seq <= ?", (last - cache_size,))
 
     def clear_cache(self) -> None:
         self.connection.execute("DELETE FROM cached")
@@ -265,10 +283,10 @@ class Database(Connection):
             "INSERT OR IGNORE INTO history VALUES (?, ?, ?)", (state.row, state.removal, secrets.token_hex(8))
         )
 
-    def forget_before(self, state: State) -> None:
-        """Forget the past that no derived index needs any more."""
+    def forget_before(self, state: State, removal: int) -> None:
+        """Forget the past that no derived index needs any more: commits before `state`, removals up to `removal`."""
         self.connection.execute("DELETE FROM history WHERE (row, removal) < (?, ?)", (state.row, state.removal))
-        self.connection.execute("DELETE FROM removal WHERE seq <= ?", (state.removal,))
+        self.connection.execute("DELETE FROM removal WHERE seq <= ?", (removal,))
 
     def removed_after(self, seq: int) -> list[int]:
         return [row[0] for row in self.connection.execute("SELECT node_row FROM removal WHERE seq > ?", (seq,))]

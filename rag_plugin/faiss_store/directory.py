@@ -1,31 +1,34 @@
 """One index directory in this process: connections, the view, the lock, and the order in which they are taken.
 
-The order is: the writer's lock, then SQLite's, then the view's. Nobody waits for the writer's lock while holding
+The order is: the writer's lock, then the view's, then SQLite's. Nobody waits for the writer's lock while holding
 the view's.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fasteners import ReaderWriterLock
-
 from ..errors import IndexLocked, StoreError
-from .base import Kind, make_base
+from .base import Kind
 from .connection import file_identity
 from .database import Database, NodeRow
 from .filters import restricts
 from .lock import WriterLock
-from .snapshots import Stamp, load_snapshot, read_stamp, remove_old, write_snapshot
+from .readers_writer import ReadersWriterLock
+from .settle import MANY, behind, is_due, write_base
+from .snapshots import read_stamp, remove_old
 from .state import NOTHING, State
 from .view import View
+from .words import covered, write_files
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__package__)
 T = TypeVar("T")
 
-_MANY = 20_000  # changes that derived files take in without being asked
-_FEW = 2_000  # changes that opening rather replays than a snapshot is written for
+_TRIES = 3
+_INDEXED_BY_A_READER = 5 * MANY  # nodes whose words a question brings to the files, if nobody is writing
 
 
 class IndexDirectory:
@@ -43,15 +46,27 @@ class IndexDirectory:
     def __init__(
         self, path: Path, kind: Kind, *, language: str | None, memory_map: bool, rescore: bool, cache_size: int
     ) -> None:
-        self.path, self.kind, self.cache_size, self.memory_map = path, kind, cache_size, memory_map
-        self.view = View(path, kind, language, memory_map, rescore)
-        self.lock = WriterLock(path)
-        self._view_lock = ReaderWriterLock()
+        self.path, self.kind, self.cache_size = path, kind, cache_size
+        self._new_view: Callable[[], View] = lambda: View(path, kind, language, memory_map, rescore)
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
+        self.view = self._new_view()
         self._pool: list[Database] = []
+        self.lock = WriterLock(self.path)
+        self._view_lock = ReadersWriterLock()
         self._pool_lock = threading.Lock()
         self._unindexed = 0
         self._looked_at = NOTHING
         self._wrote = False
+
+    def after_fork(self) -> None:
+        """In a forked process: have locks and connections of its own."""
+        for database in self._pool:
+            database.abandon()
+        _ABANDONED.append(self.view)  # what it has open may wait for threads that are not here
+        self._begin()
 
     @property
     def file(self) -> Path:
@@ -80,12 +95,16 @@ class IndexDirectory:
             if not create and database.is_blank():
                 database.close()
                 database = None
+        process = os.getpid()
         try:
             yield database
         finally:
-            if database is not None:
-                with self._pool_lock:
-                    self._pool.append(database)
+            if database is not None and process == os.getpid():
+                if database.connection.in_transaction:  # an interrupt came between its lines
+                    database.close()
+                else:
+                    with self._pool_lock:
+                        self._pool.append(database)
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Any, int | None]]:
@@ -107,22 +126,40 @@ class IndexDirectory:
         with self.connection() as database:
             if database is None:
                 return None
-            for _ in range(3):
-                with self._view_lock.read_lock(), database.snapshot():
+            for number in range(_TRIES):
+                with self._view_lock.reading(), database.snapshot():
                     state = database.state()
-                    if state == self.view.state and (not words or self.view.has_words(state)):
+                    if self._shows(state, words):
                         return use(database, state)
-                with self._view_lock.write_lock(), database.snapshot():
-                    self._catch_up(database, words)
+                if words and number == 0:
+                    self._index_some_words(state)
+                with self._view_lock.writing(), database.snapshot():
+                    self._catch_up(database, words, patient=True)
             # Somebody commits faster than this thread is let in: let nobody in between.
-            with self._view_lock.write_lock(), database.snapshot():
-                self._catch_up(database, words)
+            with self._view_lock.writing(), database.snapshot():
+                self._catch_up(database, words, patient=False)
                 return use(database, self.view.state)
 
-    def _catch_up(self, database: Database, words: bool) -> None:
+    def _shows(self, state: State, words: bool) -> bool:
+        return state == self.view.state and not (words and self.view.words and self.view.words.state != state)
+
+    def _catch_up(self, database: Database, words: bool, *, patient: bool) -> None:
         self.view.catch_up(database)
-        if words:
-            self.view.catch_up_words(database, lambda: self.lock.held(0))
+        if words and self.view.words is not None:
+            self.view.words.catch_up(database, patient=patient)
+
+    def _index_some_words(self, state: State) -> None:
+        """Bring words to the files before a question reads them, if that is quick and nobody else is writing."""
+        words = self.view.words
+        if words is None or words.state == state:
+            return
+        if behind(covered(words.folder, words.language), state) > _INDEXED_BY_A_READER:
+            return  # it would keep writers waiting for too long
+        try:
+            with self.lock.held(0):
+                self._index_words()
+        except (OSError, StoreError) as error:  # somebody writes, or nothing can be written here
+            _log.debug("%s: words are kept in memory: %s", self.path, error)
 
     def nodes(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[tuple[Any, ...]]:
         """(row, id, text, metadata, rest) of the nodes with these ids, in this order, that the filters let through."""
@@ -131,10 +168,16 @@ class IndexDirectory:
         def nodes(database: Database, state: State) -> list[tuple[Any, ...]]:
             if state.generation is None:
                 return []
-            found = database.nodes(state.generation, unique)
-            if filters is not None and restricts(filters) and self.view.columns is not None:
+            if filters is None or not restricts(filters) or self.view.columns is None:
+                found = database.nodes(state.generation, unique)
+            else:
                 mask = self.view.columns.mask(database, filters)
-                found = [row for row in found if row[0] < len(mask) and mask[row[0]]]
+                if unique is None:
+                    found = list(database.nodes_by_row(mask.nonzero()[0].tolist()).values())
+                else:
+                    found = [
+                        row for row in database.nodes(state.generation, unique) if row[0] < len(mask) and mask[row[0]]
+                    ]
             if unique is not None:
                 order = {name: number for number, name in enumerate(unique)}
                 found.sort(key=lambda row: order[row[1]])
@@ -144,7 +187,19 @@ class IndexDirectory:
 
     def rows(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[int]:
         """The row numbers of those nodes."""
-        return [row[0] for row in self.nodes(ids, filters)]
+
+        def rows(database: Database, state: State) -> list[int]:
+            if state.generation is None:
+                return []
+            if filters is None or not restricts(filters) or self.view.columns is None:
+                return database.rows_of(state.generation, "id", list(dict.fromkeys(ids or ())))
+            mask = self.view.columns.mask(database, filters)
+            if ids is None:
+                return mask.nonzero()[0].tolist()  # type: ignore[no-any-return]
+            named = database.rows_of(state.generation, "id", list(dict.fromkeys(ids)))
+            return [row for row in named if row < len(mask) and mask[row]]
+
+        return self.seeing(rows) or []
 
     def count(self) -> int:
         with self.reading() as (database, live):
@@ -175,13 +230,25 @@ class IndexDirectory:
                     if state != before:
                         database.note_history(state)
             self._wrote = True
-            self._after_commit(state)
+            try:
+                self._after_commit(state)
+            except (StoreError, OSError, RuntimeError, sqlite3.Error) as error:
+                _log.warning("%s: %s", self.path, error)  # the commit is made; what is derived can wait
 
     def live_or_new(self, database: Database) -> int:
+        """The generation that nodes are added to by hand.
+
+        Raises:
+            StoreError: A first sync has been begun and not finished: what is added would be lost to it.
+        """
         live = database.live()
         if live is None:
+            if database.newest() is not None:
+                raise StoreError(
+                    f"{self.path}: a first sync was begun and never finished; finish it, or clear() the store"
+                )
             live = database.add_generation({})
-            database.make_live(live, 0)
+            database.make_live(live, self.cache_size)
         return live
 
     def put(self, database: Database, generation: int, rows: Sequence[NodeRow]) -> None:
@@ -193,34 +260,39 @@ class IndexDirectory:
         if not rows:
             return
         dimension, size = database.dimension(generation), len(rows[0].vector) // 4
-        if dimension is None:
+        if dimension != size:
+            if dimension is not None and not database.is_empty(generation):
+                raise StoreError(
+                    f"node {rows[0].id!r} has a vector of {size} numbers, and this index holds vectors of "
+                    f"{dimension}: another encoder made them"
+                )
             database.set_dimension(generation, size)
-        elif dimension != size:
-            raise StoreError(
-                f"node {rows[0].id!r} has a vector of {size} numbers, and this index holds vectors of {dimension}: "
-                "another encoder made them"
-            )
         database.put_nodes(generation, rows, self.cache_size)
         self._unindexed += len(rows)
 
     def _after_commit(self, state: State) -> None:
-        if self.view.language is not None and self._unindexed > _MANY:
+        if self._unindexed > MANY:
             self._index_words()
-        if abs(_behind(self._looked_at, state)) <= _MANY:
+        if abs(behind(self._looked_at, state)) <= MANY:
             return
         self._looked_at = state
         with self.reading() as (database, _):
             stamp = read_stamp(database.meta("snapshot"))
-        covered = NOTHING if stamp is None or stamp.generation != state.generation else stamp.state
-        enough = max(10 * _MANY if self.kind.is_exact else _MANY, 0 if stamp is None else stamp.count // 2)
-        if _behind(covered, state) > enough:
+        ours = stamp is not None and stamp.generation == state.generation
+        enough = max(10 * MANY if self.kind.is_exact else MANY, stamp.count // 2 if stamp is not None and ours else 0)
+        if behind(stamp.state if stamp is not None and ours else NOTHING, state) > enough:
             self.settle()
 
     def _index_words(self) -> None:
+        """Bring the words' files in line with the last commit; questions go on meanwhile. For the one writer."""
+        words = self.view.words
+        if words is None:
+            return
         with self.connection() as database:
             if database is not None:
-                with self._view_lock.write_lock(), database.snapshot():
-                    self.view.catch_up_words(database, nullcontext)
+                with database.snapshot():
+                    if database.live() is not None:
+                        write_files(database, words.folder, words.language)
         self._unindexed = 0
 
     def settle(self, *, force: bool = False) -> None:
@@ -228,77 +300,34 @@ class IndexDirectory:
 
         Raises:
             IndexLocked: Another process or thread is writing.
+            StoreError: They cannot be written, and `force` is set.
         """
         with self.lock.held():
-            if self.view.language is not None:
+            try:
                 self._index_words()
+            except OSError as error:
+                if force:
+                    raise StoreError(f"{self.path}: {error}") from error
+                _log.warning("%s: %s", self.path, error)
             with self.connection() as database:
                 if database is None:
                     return
                 with database.snapshot():
                     state = database.state()
                     stamp = read_stamp(database.meta("snapshot"))
-                    if not self._is_due(state, stamp, force) or not self._has_vectors(database, state):
+                    if not is_due(self, state, stamp, force):
                         return
-                    made = self._write_base(database, state, force)
-                if made is not None:
-                    self._publish(database, state, *made)
-
-    def _is_due(self, state: State, stamp: Stamp | None, force: bool) -> bool:
-        if state.generation is None:
-            return False
-        if stamp is None or stamp.generation != state.generation or stamp.kind != self.kind.name():
-            return force or state.row + state.removal > _FEW or not self.kind.is_exact
-        behind = _behind(stamp.state, state)
-        if self.view.damaged or not (self.path / stamp.file).exists():
-            return True
-        if self.kind.is_exact:
-            return behind > (0 if force else max(_FEW, stamp.count // 10))
-        return behind > max(_FEW, stamp.count // 10 if force else stamp.count // 2)
-
-    def _has_vectors(self, database: Database, state: State) -> bool:
-        """Whether there is a vector at all."""
-        generation = state.generation
-        return generation is not None and bool(database.dimension(generation) and database.count("node", generation))
-
-    def _write_base(self, database: Database, state: State, force: bool) -> tuple[Any, Stamp] | None:
-        """A new base of what the snapshot shows, and its file; searches go on in the old one meanwhile."""
-        assert state.generation is not None
-        dimension = database.dimension(state.generation)
-        assert dimension is not None
-        view = self.view
-        count = database.count("node", state.generation)
-        if view.state == state and view.base_state == state and view.index is not None and view.index.base is not None:
-            base, recall = view.index.base, view.recall  # made when the index was opened, and in no file yet
-        else:
-            base, recall = make_base(
-                self.kind, dimension, count, lambda: database.vectors_after(state.generation or 0, 0)
-            )
-        if base is None:
-            return None
-        try:
-            stamp = write_snapshot(self.path, base, self.kind.name(), dimension, state, recall)
-        except OSError as error:
-            if force:
-                raise StoreError(f"{self.path}: {error}") from error
-            _log.warning("%s: %s", self.path, error)
-            return None
-        if self.memory_map:
-            base = load_snapshot(self.path, stamp, memory_map=True) or base
-        return base, stamp
-
-    def _publish(self, database: Database, state: State, base: Any, stamp: Stamp) -> None:
-        with database.transaction():
-            database.set_meta("snapshot", stamp.to_json())
-            words = self.view.lexical.state if self.view.lexical is not None else state
-            if self.view.language is None or words == state:
-                database.forget_before(state)
-        remove_old(self.path, stamp.file)
-        with self._view_lock.write_lock(), database.snapshot():
-            if self.view.state == state:
-                self.view.take(base, stamp.dimension, state, stamp, stamp.recall)
-            else:
-                self.view.forget_vectors()  # the next question opens the snapshot
+                    made = write_base(self, database, state, stamp, force)
+                if made is None:
+                    return
+                words = self.view.words
+                with database.transaction():
+                    database.set_meta("snapshot", made.to_json())
+                    if words is None or covered(words.folder, words.language) == state:
+                        database.forget_before(state, made.removed_from)
+            remove_old(self.path, made.file)
+            with self._view_lock.writing():
+                self.view.forget_vectors()  # the next question opens the new snapshot
 
     def discard_derived(self) -> None:
         """Forget and remove every derived file; they are made anew when they are next needed."""
@@ -307,7 +336,7 @@ class IndexDirectory:
                 if database is not None:
                     with database.transaction():
                         database.connection.execute("DELETE FROM meta WHERE key = 'snapshot'")
-            with self._view_lock.write_lock():
+            with self._view_lock.writing():
                 self.view.reset()
                 shutil.rmtree(self.path / "lexical", ignore_errors=True)
             remove_old(self.path, None)
@@ -321,15 +350,23 @@ class IndexDirectory:
                 self._wrote = False
             except IndexLocked:
                 pass  # whoever is writing settles
-            except (StoreError, sqlite3.Error) as error:
+            except (StoreError, RuntimeError, sqlite3.Error) as error:
                 _log.warning("%s: %s", self.path, error)  # what is derived can wait
-        with self._view_lock.write_lock():
+        with self._view_lock.writing():
             self.view.reset()
         with self._pool_lock:
             while self._pool:
                 self._pool.pop().close()
 
 
-def _behind(covered: State, state: State) -> int:
-    """How many changes lie between two commits."""
-    return state.row - covered.row + state.removal - covered.removal
+_ABANDONED: list[View] = []
+_ALL: weakref.WeakSet[IndexDirectory] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for directory in list(_ALL):
+        directory.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)

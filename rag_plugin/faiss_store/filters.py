@@ -42,6 +42,7 @@ _ORDERED = {
 _EXACT = 2**53  # whole numbers up to here are the same as floats
 _MISSING = 0  # the code of a key that is not there, or is null
 _REMEMBERED = 256  # answers to whole filters
+_REMEMBERED_BYTES = 32 * 2**20
 
 
 class _Column:
@@ -99,9 +100,8 @@ class Columns:
         self._rows = np.zeros(0, dtype=np.int64)  # ascending
         self._alive = np.zeros(0, dtype=bool)
         self._columns: dict[str, _Column] = {}
-        self._answers: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
+        self._answers: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()  # bits by row number
         self._lock = Lock()
-        self._last = 0
 
     def catch_up(self, database: Database, removed: Sequence[int]) -> None:
         """Take in the nodes written since, and let go of the removed ones."""
@@ -109,7 +109,7 @@ class Columns:
             self._answers.clear()
             if not self._columns:
                 return  # nobody has filtered yet
-            self._extend(database, self._columns)
+            self._extend(database)
             if removed:
                 places = np.searchsorted(self._rows, removed)
                 places[places == len(self._rows)] = 0
@@ -125,47 +125,50 @@ class Columns:
         """
         name = json.dumps(filters.model_dump(), default=str)
         with self._lock:
-            found = self._answers.get(name)
-            if found is None:
-                self._ensure(database, filters)
-                passing = self._rows[self._evaluate(filters) & self._alive]
-                found = np.zeros(int(self._rows[-1]) + 1 if len(self._rows) else 0, dtype=bool)
-                found[passing] = True
-                self._answers[name] = found
-                while len(self._answers) > _REMEMBERED:
-                    self._answers.popitem(last=False)
-            else:
+            packed = self._answers.get(name)
+            if packed is not None:
                 self._answers.move_to_end(name)
+                return np.unpackbits(packed).view(bool)
+            self._ensure(database, filters)
+            passing = self._rows[self._evaluate(filters) & self._alive]
+            found = np.zeros(int(self._rows[-1]) + 1 if len(self._rows) else 0, dtype=bool)
+            found[passing] = True
+            self._answers[name] = np.packbits(found)
+            while len(self._answers) > max(1, min(_REMEMBERED, _REMEMBERED_BYTES // max(1, len(found) // 8))):
+                self._answers.popitem(last=False)
             return found
 
     def _ensure(self, database: Database, filters: MetadataFilters) -> None:
+        """Have a column for each key that the filters name."""
         missing = {key: _Column() for key in _keys(filters) if key not in self._columns}
         if missing or not self._columns:
-            before = self._last
-            self._last, rows = 0, self._rows
-            self._rows, self._alive = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
-            self._extend(database, missing)
-            if before and len(rows) != len(self._rows):
-                # Rows that were removed are not in SQLite any more; the columns from before still have them.
-                keep = np.isin(rows, self._rows)
-                for column in self._columns.values():
-                    column.rows = column.rows[keep]
+            rows = self._read(database, 0, missing)
+            # Rows that were removed are not in SQLite any more; the columns from before still have them.
+            kept = np.isin(self._rows, rows)
+            for column in self._columns.values():
+                column.rows = column.rows[kept]
             self._columns.update(missing)
+            self._rows, self._alive = rows, np.ones(len(rows), dtype=bool)
 
-    def _extend(self, database: Database, columns: dict[str, _Column]) -> None:
+    def _extend(self, database: Database) -> None:
+        """Take in the rows that came since."""
+        last = int(self._rows[-1]) if len(self._rows) else 0
+        new = self._read(database, last, self._columns)
+        self._rows = np.concatenate([self._rows, new])
+        self._alive = np.concatenate([self._alive, np.ones(len(new), dtype=bool)])
+
+    def _read(self, database: Database, after: int, columns: dict[str, _Column]) -> NDArray[np.int64]:
+        """Append what these columns have in later rows; all of them, or none if it fails."""
         rows = array("q")
         new = {key: array("i") for key in columns}
-        for row, text in database.metadata_after(self.generation, self._last):
+        for row, text in database.metadata_after(self.generation, after):
             rows.append(row)
             metadata = json.loads(text)
             for key, column in columns.items():
                 new[key].append(column.code(metadata.get(key)))
         for key, column in columns.items():
             column.rows = np.concatenate([column.rows, np.asarray(new[key], dtype=np.int32)])
-        if rows:
-            self._rows = np.concatenate([self._rows, np.asarray(rows, dtype=np.int64)])
-            self._alive = np.concatenate([self._alive, np.ones(len(rows), dtype=bool)])
-            self._last = rows[-1]
+        return np.asarray(rows, dtype=np.int64)
 
     def _evaluate(self, filters: MetadataFilters) -> NDArray[np.bool_]:
         parts = [self._evaluate(one) if isinstance(one, MetadataFilters) else self._one(one) for one in filters.filters]

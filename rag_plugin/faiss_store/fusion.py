@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .vectors import scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Found = list[tuple[int, float]]
 Fusion = Literal["relative_score", "reciprocal_rank"]
@@ -40,3 +47,31 @@ def _relative(found: Found) -> Found:
 
 def _reciprocal(found: Found) -> Found:
     return [(row, 1.0 / (_RANK_OFFSET + rank)) for rank, (row, _) in enumerate(found, 1)]
+
+
+def marginal(
+    near: NDArray[np.float32], vectors: NDArray[np.float32], metric: str, threshold: float, top_k: int
+) -> Found:
+    """Maximal marginal relevance (Carbonell, Goldstein 1998): (place, score) of what is chosen, in that order.
+
+    Each time the one is chosen that is near to the question and far from all that were chosen before, weighed by
+    `threshold` and its rest; that weighted difference is the score. (LlamaIndex's own function compares with the
+    last one chosen only.)
+
+    Args:
+        near: Similarity of each candidate with the question, shape (n,).
+        vectors: The candidates, shape (n, dimension).
+        metric: What the candidates are compared with each other by.
+        threshold: 1 asks for nearness alone, 0 for variety alone.
+        top_k: How many to choose.
+    """
+    overlap = np.full(len(near), -np.inf)  # with the nearest of those that were chosen
+    left = np.ones(len(near), dtype=bool)
+    chosen: Found = []
+    while len(chosen) < min(top_k, len(near)):
+        value = threshold * near - ((1.0 - threshold) * overlap if chosen else 0.0)
+        place = int(np.argmax(np.where(left, value, -np.inf)))
+        chosen.append((place, float(value[place])))
+        left[place] = False
+        overlap = np.maximum(overlap, scores(vectors[place], vectors, metric))
+    return chosen

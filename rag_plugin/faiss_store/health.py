@@ -6,19 +6,24 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 
 from .nodes import from_row
-from .snapshots import load_snapshot, read_stamp
-from .vectors import prepared
+from .settle import behind
+from .snapshots import load_snapshot, read_stamp, type_of
+from .vectors import is_measurable, prepared
 
 if TYPE_CHECKING:
     from .database import Database
     from .directory import IndexDirectory
     from .state import State
+
+
+EXACT = "searched exactly"
 
 
 @dataclass(frozen=True)
@@ -66,49 +71,47 @@ class Finding:
 
 def info(directory: IndexDirectory) -> StoreInfo:
     """What is in an index; an index that was never written to is an empty one."""
-
-    def collect(database: Database, state: State) -> dict[str, Any]:
-        live, view = state.generation, directory.view
-        stamp = read_stamp(database.meta("snapshot"))
-        covered = stamp if stamp is not None and stamp.generation == live else None
-        newest = database.newest()
-        unfinished = 0 if newest in (None, live) else database.count("document", newest or 0)
-        base = None if view.index is None or view.index.base is None else faiss.downcast_index(view.index.base.index)
-        return {
-            "documents": 0 if live is None else database.count("document", live),
-            "nodes": 0 if live is None else database.count("node", live),
-            "dimension": None if live is None else database.dimension(live),
-            "faiss": "searched exactly" if base is None else type(base).__name__,
-            "recall": view.recall,
-            "not_in_snapshot": (state.row + state.removal) - (covered.row + covered.removal if covered else 0),
-            "cached_vectors": database.cached_count(),
-            "unfinished": unfinished,
-            "fingerprint": {} if live is None else database.fingerprint(live),
-        }
-
-    found: dict[str, Any] = directory.seeing(collect) or {
-        "documents": 0,
-        "nodes": 0,
-        "dimension": None,
-        "faiss": "searched exactly",
-        "recall": None,
-        "not_in_snapshot": 0,
-        "cached_vectors": 0,
-        "unfinished": 0,
-        "fingerprint": {},
-    }
-    kind = directory.kind
-    size = sum(file.stat().st_size for file in directory.path.rglob("*") if file.is_file())
+    kind, words = directory.kind, directory.view.words
+    found: dict[str, Any] = dict.fromkeys(("documents", "nodes", "not_in_snapshot", "cached_vectors", "unfinished"), 0)
+    found |= {"dimension": None, "recall": None, "fingerprint": {}, "faiss": EXACT}
+    if not kind.is_exact:
+        directory.seeing(lambda database, state: None)  # a small index is made when it is first asked
+    view = directory.view
+    with directory.reading() as (database, live):
+        if database is not None:
+            newest = database.newest()
+            found["cached_vectors"] = database.cached_count()
+            found["unfinished"] = 0 if newest in (None, live) else database.count("document", newest or 0)
+        if live is not None:
+            stamp = read_stamp(database.meta("snapshot"))
+            ours = stamp is not None and (stamp.generation, stamp.kind) == (live, kind.name())
+            found["documents"], found["nodes"] = database.count("document", live), database.count("node", live)
+            found["dimension"], found["fingerprint"] = database.dimension(live), database.fingerprint(live)
+            if view.index is not None and view.index.base is not None:
+                found["recall"], found["faiss"] = view.recall, type_of(view.index.base)
+            elif stamp is not None and ours:
+                found["recall"], found["faiss"] = stamp.recall, stamp.faiss
+            if stamp is not None and ours:
+                found["not_in_snapshot"] = behind(stamp.state, database.state())
+            else:
+                found["not_in_snapshot"] = found["nodes"]
     return StoreInfo(
         path=str(directory.path),
-        bytes=size,
+        bytes=sum(map(_size, directory.path.rglob("*"))),
         index=kind.index,
         metric=kind.metric,
         precision=kind.precision,
-        lexical=directory.view.language is not None,
-        language=directory.view.language,
+        lexical=words is not None,
+        language=None if words is None else words.language,
         **found,
     )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:  # a writer has just removed it
+        return 0
 
 
 def verify(directory: IndexDirectory, *, repair: bool) -> list[Finding]:
@@ -120,32 +123,43 @@ def verify(directory: IndexDirectory, *, repair: bool) -> list[Finding]:
     with directory.writing():
         found = list(_problems(directory))
         broken = sorted({row for _, rows in found for row in rows or ()})
-        if broken:
-            _remove(directory, broken)
+        with directory.transaction() as database:
+            _mend(database, broken, directory.cache_size)
         if any(rows is None for _, rows in found):
             directory.discard_derived()
-        with directory.connection() as database:
-            if database is not None:
-                with database.transaction():
-                    database.connection.execute("DELETE FROM vector WHERE row NOT IN (SELECT row FROM node)")
-                    database.connection.execute("REINDEX")
         directory.settle(force=True)
-        left = {what for what, _ in _problems(directory)}
-    return [Finding(what, what not in left) for what, _ in found]
+        left = [what for what, _ in _problems(directory)]
+    before = [what for what, _ in found]
+    return [Finding(what, what not in left) for what in before] + [Finding(what) for what in left if what not in before]
 
 
-def _remove(directory: IndexDirectory, rows: list[int]) -> None:
-    """Remove nodes that cannot be read, and forget their documents: the next sync brings them back."""
-    with directory.transaction() as database:
-        for start in range(0, len(rows), 500):
-            part = rows[start : start + 500]
-            marks = ",".join("?" * len(part))
-            database.connection.execute(
-                "DELETE FROM document WHERE (generation, id) IN "
-                f"(SELECT generation, document FROM node WHERE row IN ({marks}))",
-                part,
-            )
-        database.delete_rows(rows, 0)
+def _mend(database: Database, broken: list[int], cache_size: int) -> None:
+    """Remove nodes that cannot be read; the next sync cuts their documents anew."""
+    live = database.live()
+    if live is not None:
+        length = _usual_length(database, live)
+        if length is not None:
+            database.set_dimension(live, length // 4)
+    for start in range(0, len(broken), 500):
+        part = broken[start : start + 500]
+        database.connection.execute(
+            "UPDATE document SET hash = '', stamp = NULL WHERE (generation, id) IN "
+            f"(SELECT generation, document FROM node WHERE row IN ({','.join('?' * len(part))}))",
+            part,
+        )
+    database.delete_rows(broken, 0)
+    database.connection.execute("DELETE FROM vector WHERE row NOT IN (SELECT row FROM node)")
+    database.connection.execute("REINDEX")
+
+
+def _usual_length(database: Database, live: int) -> int | None:
+    """How many bytes the vectors have, by and large."""
+    row = database.connection.execute(
+        "SELECT length(vector) FROM node JOIN vector USING (row) WHERE generation = ?"
+        " GROUP BY 1 ORDER BY count(*) DESC LIMIT 1",
+        (live,),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _problems(directory: IndexDirectory) -> Iterator[tuple[str, list[int] | None]]:
@@ -156,8 +170,11 @@ def _problems(directory: IndexDirectory) -> Iterator[tuple[str, list[int] | None
         try:
             yield from _of_sqlite(database)
             if live is not None:
-                yield from _of_rows(database, live)
+                rows = list(_of_rows(database, live))
+                yield from rows
                 yield from _of_snapshot(directory, database)
+                if rows:
+                    return  # what is derived from broken rows is no finding of its own
         except sqlite3.DatabaseError as error:
             yield f"{directory.file} is damaged ({error}); delete the directory and sync again", []
             return
@@ -176,28 +193,26 @@ def _of_sqlite(database: Database) -> Iterator[tuple[str, list[int]]]:
 
 
 def _of_rows(database: Database, live: int) -> Iterator[tuple[str, list[int]]]:
-    dimension = database.dimension(live)
+    length, dimension = _usual_length(database, live), database.dimension(live)
+    if length is not None and length != 4 * (dimension or 0):
+        yield f"the index says that vectors have {dimension} numbers, and they have {length // 4}", []
     query = (
-        "SELECT row, id, text, metadata, rest, vector, document FROM node LEFT JOIN vector USING (row)"
-        " WHERE generation = ? ORDER BY row"
+        "SELECT node.row, id, text, metadata, rest, vector, document FROM node"
+        " LEFT JOIN vector ON vector.row = node.row WHERE +generation = ? ORDER BY node.row"
     )
-    # A document that is not recorded was removed, or its nodes were added by hand.
-    synced = database.documents(live).keys() if database.fingerprint(live) else None
     for *node, vector, document in database.connection.execute(query, (live,)):
         what = f"node {node[1]!r} of document {document!r}"
         if vector is None:
             yield f"{what} has no vector", [node[0]]
-        elif dimension is None or len(vector) != 4 * dimension:
-            yield f"{what} has a vector of {len(vector)} bytes; {4 * (dimension or 0)} are expected", [node[0]]
-        elif not np.isfinite(np.frombuffer(vector, dtype=np.float32)).all():
-            yield f"{what} has a vector with NaN or infinity in it", [node[0]]
+        elif len(vector) != length:
+            yield f"{what} has a vector of {len(vector)} bytes; {length} are expected", [node[0]]
+        elif not is_measurable(np.frombuffer(vector, dtype=np.float32)[None, :]):
+            yield f"{what} has a vector with NaN, infinity or too large numbers in it", [node[0]]
         else:
             try:
                 json.loads(node[3])
                 if from_row(tuple(node)).node_id != node[1]:
                     yield f"{what} says that it is another one", [node[0]]
-                elif synced is not None and document is not None and document not in synced:
-                    yield f"{what} is there, and the document is not", [node[0]]
             except (ValueError, KeyError, TypeError) as error:
                 yield f"{what} cannot be read: {error!r}", [node[0]]
 
@@ -207,7 +222,7 @@ def _of_snapshot(directory: IndexDirectory, database: Database) -> Iterator[tupl
     if stamp is not None and stamp.generation == database.live():
         if not (directory.path / stamp.file).exists():
             yield f"the FAISS snapshot {stamp.file} is gone", None
-        elif load_snapshot(directory.path, stamp, directory.memory_map) is None:
+        elif load_snapshot(directory.path, stamp, memory_map=True) is None:
             yield f"the FAISS snapshot {stamp.file} is not as it was written", None
     kept = None if stamp is None else stamp.file
     left = [file.name for file in directory.path.glob("vectors-*.faiss") if file.name != kept]
@@ -232,8 +247,8 @@ def _of_derived(directory: IndexDirectory, database: Database, state: State) -> 
                 yield f"FAISS has another vector than SQLite for {wrong} nodes", None
     elif true_rows and database.dimension(state.generation) is not None:
         yield "FAISS has no vectors", None
-    if view.language is not None:
-        words = set(view.word_rows())
+    if view.words is not None:
+        words = set(view.words.rows())
         if words != true_rows:
             yield _difference("the lexical leg", words, true_rows), None
 

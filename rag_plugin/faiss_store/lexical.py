@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,11 +40,14 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U
 
 
 class LexicalIndex:
-    """BM25 over (row number, text); one thread at a time.
+    """BM25 over (row number, text); searched by any number of threads, written by one when nobody searches.
 
     Args:
         folder: Where tantivy keeps it; None keeps it in memory.
         language: Whose stemmer and stop words are used; `none` for neither.
+
+    Raises:
+        OSError: The folder's files cannot be opened.
     """
 
     def __init__(self, folder: Path | None, language: str) -> None:
@@ -54,11 +58,14 @@ class LexicalIndex:
         builder.add_text_field("stamp", stored=True, tokenizer_name="raw", index_option="basic")
         self._schema = builder.build()
         self._analyzer = _analyzer(language)
-        if folder is None:
-            self._index = tantivy.Index(self._schema)
-        else:
-            folder.mkdir(exist_ok=True)
-            self._index = tantivy.Index(self._schema, path=str(folder), reuse=True)
+        try:
+            if folder is None:
+                self._index = tantivy.Index(self._schema)
+            else:
+                folder.mkdir(exist_ok=True)
+                self._index = tantivy.Index(self._schema, path=str(folder), reuse=True)
+        except ValueError as error:  # tantivy's every error
+            raise OSError(f"{folder} cannot be opened: {error}") from error
         self._index.register_tokenizer("words", self._analyzer)
         self._index.config_reader(reload_policy="manual")
         self.reload()
@@ -74,12 +81,22 @@ class LexicalIndex:
         except ValueError as error:  # tantivy's every error
             raise OSError(f"the lexical index cannot be read: {error}") from error
         self._searcher = self._index.searcher()
-        self.state = NOTHING
+        self.state, self.removed = NOTHING, 0
         question = Query.term_set_query(self._schema, "row", [-1])
-        for _, address in self._searcher.search(question, 1).hits:
-            stamp = json.loads(self._searcher.doc(address)["stamp"][0])
-            if stamp["language"] == self.language:
-                self.state = State(*stamp["state"])
+        try:
+            for _, address in self._searcher.search(question, 1).hits:
+                stamp = json.loads(self._searcher.doc(address)["stamp"][0])
+                if stamp["language"] == self.language:
+                    self.state, self.removed = State(*stamp["state"]), stamp["removed"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise OSError(f"the lexical index cannot be read: {error!r}") from error
+
+    def is_worn(self, removed: int) -> bool:
+        """Whether so many removals more would leave it with statistics of too many texts that are gone.
+
+        tantivy counts what was deleted until it merges its segments.
+        """
+        return self.removed + removed > (int(self._searcher.num_docs) + self.removed) // 5
 
     def rows(self) -> list[int]:
         """All row numbers."""
@@ -97,13 +114,14 @@ class LexicalIndex:
             writer = self._index.writer(_HEAP, 2)
             if self.state == NOTHING:
                 writer.delete_all_documents()
+                self.removed = 0
             for row in removed:
                 writer.delete_documents_by_term("row", row)
             writer.delete_documents_by_term("row", -1)
             document = tantivy.Document
             for row, text in texts:
-                writer.add_document(document(row=row, text=_spaced(text)))
-            stamp = json.dumps({"state": state, "language": self.language})
+                writer.add_document(document(row=row, text=_of_text(text)))
+            stamp = json.dumps({"state": state, "language": self.language, "removed": self.removed + len(removed)})
             writer.add_document(document(row=-1, stamp=stamp))
             writer.commit()
             writer.wait_merging_threads()
@@ -122,8 +140,7 @@ class LexicalIndex:
             mask: By row number, what may be found; None: everything.
             allowed: How many numbers the mask lets through.
         """
-        question = question.encode("utf-8", "replace").decode()  # half a surrogate pair is in no text
-        terms = list(dict.fromkeys(self._analyzer.analyze(_spaced(question))))[:_MOST_TERMS]
+        terms = list(dict.fromkeys(self._analyzer.analyze(_of_question(question))))[:_MOST_TERMS]
         if not terms or top_k < 1:
             return []
         query = Query.boolean_query([(Occur.Should, Query.term_query(self._schema, "text", term)) for term in terms])
@@ -142,29 +159,34 @@ class LexicalIndex:
             asked *= 4
 
     def _hits(self, query: Any, top_k: int) -> list[tuple[int, float]]:
-        hits = self._searcher.search(query, min(top_k, max(1, self._searcher.num_docs)), count=False).hits
+        """The best, in the order of their rows where they score the same."""
+        count = max(1, int(self._searcher.num_docs))
+        asked = top_k + 1
+        while True:
+            hits = self._searcher.search(query, min(asked, count), count=False).hits
+            if len(hits) < asked or hits[-1][0] < hits[top_k - 1][0]:
+                break
+            asked *= 2
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        return [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
+        found = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
+        return sorted(found, key=lambda item: (-item[1], item[0]))[:top_k]
 
 
 def open_lexical(folder: Path, language: str) -> LexicalIndex:
-    """The lexical leg in a folder; one that cannot be opened is removed, for it can be made anew.
+    """The lexical leg in a folder; one that cannot be opened is removed, for it can be made anew. For the one writer.
 
     Raises:
         OSError: Nothing can be written there.
     """
     try:
         return LexicalIndex(folder, language)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        _log.warning("%s cannot be opened (%s); it is made anew", folder, error)
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder)
-        else:
-            folder.unlink()
-        try:
-            return LexicalIndex(folder, language)
-        except ValueError as again:
-            raise OSError(f"{folder} cannot be made: {again}") from again
+    except OSError as error:
+        _log.warning("%s; it is made anew", error)
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink()
+    return LexicalIndex(folder, language)
 
 
 def _analyzer(language: str) -> Any:
@@ -176,11 +198,20 @@ def _analyzer(language: str) -> Any:
     return builder.build()
 
 
-def _spaced(text: str) -> str:
-    return text if text.isascii() else _UNSPACED.sub(_pairs, text)
+def _of_text(text: str) -> str:
+    """What is indexed of a text: each character and each pair of characters where words are not spaced."""
+    if text.isascii():
+        return text
+    return _UNSPACED.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", unicodedata.normalize("NFKC", text))
 
 
-def _pairs(found: re.Match[str]) -> str:
-    run = found.group()
-    pairs = [run[place : place + 2] for place in range(len(run) - 1)]
-    return f" {' '.join(pairs or [run])} "
+def _of_question(text: str) -> str:
+    """What is looked for: pairs of characters, or one that stands alone."""
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is in no text
+    if text.isascii():
+        return text
+    return _UNSPACED.sub(lambda run: f" {' '.join(_pairs(run[0]) or run[0])} ", unicodedata.normalize("NFKC", text))
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[place : place + 2] for place in range(len(run) - 1)]

@@ -59,7 +59,6 @@ class WriterLock:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._file_lock is None:
-                # Not of one thread: `held` may begin and end in different ones of a thread pool.
                 self._file_lock = FileLock(self.folder / "write.lock", thread_local=False)
             self._file_lock.acquire(timeout=seconds, poll_interval=0.02)
         except Timeout as error:
@@ -73,7 +72,8 @@ class WriterLock:
             raise StoreError(f"{self.folder} cannot be written to: {error.strerror or error}") from error
 
     def _say_who(self, holder: Path) -> None:
-        # Writing a file takes longer than a commit, so it is left as it is while nobody else wrote in between.
+        # Writing a file takes longer than a commit, so it is left as it is while nobody else wrote in between:
+        # `since` is when this process came to write.
         if self._said is not None and self._said == _version(holder) and self._process == os.getpid():
             return
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")

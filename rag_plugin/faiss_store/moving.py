@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,7 @@ _AT_ONCE = 2_000
 
 def from_storage(make: type[FaissStore], storage: Path, path: Path, settings: Mapping[str, Any]) -> FaissStore:
     """A store at `path` with the nodes and vectors of a folder that LlamaIndex persisted."""
-    if path.exists() and any(path.iterdir()):
-        raise StoreError(f"{path} is not empty; a folder of LlamaIndex is taken over into a new index")
+    _refuse_occupied(path, "a folder of LlamaIndex is taken over into a new index")
     index, nodes = _read(storage)
     vectors = _vectors(storage, index)
     named = _named(storage, index, nodes)
@@ -48,19 +48,29 @@ def from_storage(make: type[FaissStore], storage: Path, path: Path, settings: Ma
         )
     store = make(path, **{"metric": _metric(index, vectors), **settings})
     places = list(named.items())
+    rows = []
+    for place, name in places:
+        rows += to_rows([nodes[name].model_copy(update={"embedding": vectors[place].tolist()})])
+    rows = list({row.id: row for row in rows}.values())
     directory = store._directory
     with directory.transaction() as database:
         generation = directory.live_or_new(database)
-        for start in range(0, len(places), _AT_ONCE):
-            part = [
-                nodes[name].model_copy(update={"embedding": vectors[place].tolist()})
-                for place, name in places[start : start + _AT_ONCE]
-            ]
-            directory.put(database, generation, to_rows(part))
-    without = len(nodes) - len(set(named.values()))
+        for start in range(0, len(rows), _AT_ONCE):
+            directory.put(database, generation, rows[start : start + _AT_ONCE])
+    without = len(nodes) - len(rows)
     if without:
         _log.warning("%s: %d nodes of the docstore have no vector there, and are left out", storage, without)
+    unnamed = len(vectors) - len(named)
+    if unnamed:
+        _log.warning("%s: %d vectors belong to no node of the index store, and are left out", storage, unnamed)
     return store
+
+
+def _refuse_occupied(path: Path, why: str) -> None:
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file; name a folder")
+    if path.exists() and any(path.iterdir()):
+        raise StoreError(f"{path} is not empty; {why}")
 
 
 def to_storage(store: FaissStore, storage: Path) -> None:
@@ -68,8 +78,7 @@ def to_storage(store: FaissStore, storage: Path) -> None:
     # The class is imported here: its module is needed by nothing else.
     from llama_index.vector_stores.faiss import FaissVectorStore
 
-    if storage.exists() and any(storage.iterdir()):
-        raise StoreError(f"{storage} is not empty; name a new folder")
+    _refuse_occupied(storage, "name a new folder")
     docstore, index_store, struct = SimpleDocumentStore(), SimpleIndexStore(), IndexDict()
     metric = store.metric
     index: Any = None
@@ -91,8 +100,9 @@ def to_storage(store: FaissStore, storage: Path) -> None:
     )
     storage.parent.mkdir(parents=True, exist_ok=True)
     # Beside and renamed in: a folder that is there is whole.
-    beside = Path(tempfile.mkdtemp(prefix=f".{storage.name}.", dir=storage.parent))
+    beside = storage.with_name(f".{storage.name}.{secrets.token_hex(4)}")
     try:
+        beside.mkdir()
         context.persist(persist_dir=str(beside))
         if storage.exists():
             storage.rmdir()
@@ -120,9 +130,9 @@ def _read(storage: Path) -> tuple[Any, dict[str, BaseNode]]:
         raise StoreError(f"{storage} has no FAISS index (default__vector_store.json in FAISS's own format)")
     try:
         docstore = SimpleDocumentStore.from_persist_dir(str(storage))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{storage / 'docstore.json'} cannot be read: {error}") from error
-    return index, dict(docstore.docs)
+        return index, dict(docstore.docs)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{storage / 'docstore.json'} cannot be read: {error!r}") from error
 
 
 def _vectors(storage: Path, index: Any) -> NDArray[np.float32]:
@@ -149,7 +159,10 @@ def _named(storage: Path, index: Any, nodes: Mapping[str, BaseNode]) -> dict[int
     """The node's id by the place of its vector."""
     if (storage / "id_map.json").is_file():
         return _named_by_map(storage, index)
-    structs = SimpleIndexStore.from_persist_dir(str(storage)).index_structs()
+    try:
+        structs = SimpleIndexStore.from_persist_dir(str(storage)).index_structs()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{storage / 'index_store.json'} cannot be read: {error!r}") from error
     found = [struct for struct in structs if isinstance(struct, IndexDict)]
     if len(found) != 1:
         raise StoreError(f"{storage / 'index_store.json'} has {len(found)} vector indexes; exactly one is expected")
@@ -167,19 +180,21 @@ def _named_by_map(storage: Path, index: Any) -> dict[int, str]:
     """For a `FaissMapVectorStore`, which may have given one number to several nodes."""
     text = (storage / "id_map.json").read_text(encoding="utf-8")
     try:
-        numbers: dict[str, Any] = json.loads(text)["node_id_to_faiss_id_map"]
-    except (ValueError, KeyError, TypeError) as error:
+        try:
+            record = json.loads(text)
+        except ValueError:
+            record = ast.literal_eval(text)  # as older versions wrote it
+        last = {int(number): str(name) for number, name in record["faiss_id_to_node_id_map"].items()}
+        numbers = {str(name): int(number) for name, number in record["node_id_to_faiss_id_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         raise StoreError(f"{storage / 'id_map.json'} cannot be read: {error!r}") from error
-    by_number: dict[int, list[str]] = {}
-    for name, number in numbers.items():
-        by_number.setdefault(int(number), []).append(name)
-    found: dict[int, str] = {}
-    # Nodes and vectors of one number are both in the order in which they came.
-    for place, number in enumerate(faiss.vector_to_array(index.id_map).tolist()):
-        waiting: Sequence[str] = by_number.get(number, [])
-        if waiting:
-            found[place] = by_number[number].pop(0)
-    return found
+    # Of several vectors under one number the map knows who came last; whose the others are nobody can tell.
+    places = {number: place for place, number in enumerate(faiss.vector_to_array(index.id_map).tolist())}
+    return {
+        place: last[number]
+        for number, place in places.items()
+        if number in last and numbers.get(last[number]) == number
+    }
 
 
 def _metric(index: Any, vectors: NDArray[np.float32]) -> str:

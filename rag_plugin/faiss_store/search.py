@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
 from ..errors import StoreError, UnsupportedQuery
 from .filters import restricts
-from .fusion import CANDIDATES, fuse
-from .vectors import Found, checked, prepared
+from .fusion import CANDIDATES, fuse, marginal
+from .vectors import Found, checked, scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,8 +43,13 @@ def _needs_words(directory: IndexDirectory, query: VectorStoreQuery) -> bool:
     for name, number in (("alpha", query.alpha), ("mmr_threshold", query.mmr_threshold)):
         if number is not None and not 0 <= number <= 1:
             raise StoreError(f"{name} has to be between 0 and 1, not {number}")
+    for name in ("output_fields", "embedding_field"):
+        if getattr(query, name):
+            raise UnsupportedQuery(
+                f"{directory.path}: this store gives whole nodes, by one vector each; it has no {name}"
+            )
     words = query.mode in _WORDS or query.mode == VectorStoreQueryMode.HYBRID
-    if words and directory.view.language is None:
+    if words and directory.view.words is None:
         raise UnsupportedQuery(
             f"{directory.path}: mode {query.mode.value!r} needs the lexical leg, and this store was made without "
             "(lexical: false)"
@@ -59,6 +63,9 @@ class _Search:
     def __init__(self, directory: IndexDirectory, query: VectorStoreQuery, settings: Mapping[str, Any]) -> None:
         self.view = directory.view
         self.query = query
+        unknown = sorted(set(settings) - {"fusion", "mmr_prefetch_k"})
+        if unknown:
+            raise StoreError(f"a query of this store takes fusion and mmr_prefetch_k besides, not {', '.join(unknown)}")
         self.fusion = settings.get("fusion", "relative_score")
         if self.fusion not in ("relative_score", "reciprocal_rank"):
             raise StoreError(f"fusion is relative_score or reciprocal_rank, not {self.fusion!r}")
@@ -72,7 +79,7 @@ class _Search:
         if query.mode == VectorStoreQueryMode.MMR:
             found = self._mmr(database, mask)
         elif query.mode in _WORDS:
-            found = self.view.words(query.query_str or "", query.sparse_top_k or query.similarity_top_k, mask)
+            found = self._words(query.sparse_top_k or query.similarity_top_k, mask)
             found = found[: query.similarity_top_k]
         elif query.mode == VectorStoreQueryMode.HYBRID:
             found = self._hybrid(database, mask)
@@ -97,33 +104,28 @@ class _Search:
         if alpha > 0:
             vector = self._nearest(database, max(CANDIDATES, top_k), mask)
         if alpha < 1:
-            words = self.view.words(query.query_str or "", query.sparse_top_k or max(CANDIDATES, top_k), mask)
+            words = self._words(query.sparse_top_k or max(CANDIDATES, top_k), mask)
         return fuse(vector, words, alpha, self.fusion)[:top_k]
+
+    def _words(self, top_k: int, mask: NDArray[np.bool_] | None) -> Found:
+        assert self.view.words is not None
+        return self.view.words.search(self.query.query_str or "", top_k, mask)
 
     def _mmr(self, database: Database, mask: NDArray[np.bool_] | None) -> Found:
         query = self.query
         found = self._nearest(database, max(self.prefetch, query.similarity_top_k), mask)
         if not found:
             return []
-        metric = self.view.kind.metric
         vectors = database.vectors_by_row([row for row, _ in found])
-        matrix = prepared(np.stack([vectors[row] for row, _ in found]), metric)
-        question = prepared(np.asarray(query.query_embedding, dtype=np.float32)[None, :], metric)[0]
-
-        def similarity(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-            if metric == "l2":
-                return float(1.0 / (1.0 + ((first - second) ** 2).sum()))
-            return float(first @ second)
-
-        values, rows = get_top_k_mmr_embeddings(
-            question,  # type: ignore[arg-type]
-            list(matrix),  # type: ignore[arg-type]
-            similarity_fn=similarity,
-            similarity_top_k=query.similarity_top_k,
-            embedding_ids=[row for row, _ in found],
-            mmr_threshold=query.mmr_threshold,
-        )
-        return list(zip(rows, values))
+        matrix = np.stack([vectors[row] for row, _ in found])
+        threshold = 0.5 if query.mmr_threshold is None else query.mmr_threshold
+        metric = self.view.kind.metric
+        # By the same arithmetic as the candidates among each other, so that what is equal is equal.
+        near = scores(np.asarray(query.query_embedding, dtype=np.float32), matrix, metric)
+        return [
+            (found[place][0], value)
+            for place, value in marginal(near, matrix, metric, threshold, query.similarity_top_k)
+        ]
 
     def _mask(self, database: Database, generation: int) -> NDArray[np.bool_] | None:
         """By row number, what the query is restricted to; None if it is not."""

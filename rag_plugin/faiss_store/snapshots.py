@@ -27,12 +27,17 @@ _log = logging.getLogger(__package__)
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a snapshot file is of, and how to know that it is whole."""
+    """What a snapshot file is of, and how to know that it is whole.
+
+    The base in it was made of `built` vectors, at the removal `removed_from`; what was added since is in it too, and
+    what was removed since is in it still.
+    """
 
     file: str
     size: int
     hash: str
     kind: str
+    faiss: str
     dimension: int
     count: int
     generation: int
@@ -40,6 +45,8 @@ class Stamp:
     removal: int
     token: str
     recall: float | None
+    built: int
+    removed_from: int
 
     @property
     def state(self) -> State:
@@ -57,8 +64,26 @@ def read_stamp(text: str | None) -> Stamp | None:
         return None
 
 
-def write_snapshot(folder: Path, base: Any, kind: str, dimension: int, state: State, recall: float | None) -> Stamp:
-    """Write a base to a new file; it counts from the moment its stamp is committed."""
+def write_snapshot(
+    folder: Path,
+    base: Any,
+    kind: str,
+    dimension: int,
+    state: State,
+    recall: float | None,
+    extended: Stamp | None = None,
+) -> Stamp:
+    """Write a base to a new file; it counts from the moment its stamp is committed.
+
+    Args:
+        folder: The index directory.
+        base: What is written.
+        kind: The name of its kind.
+        dimension: Length of its vectors.
+        state: The commit that it covers.
+        recall: As measured.
+        extended: The stamp of the base that this one is more of; None if it was made anew.
+    """
     path = folder / f"vectors-{state.row}-{secrets.token_hex(4)}.faiss"
     try:
         faiss.write_index(base, str(path))
@@ -71,6 +96,7 @@ def write_snapshot(folder: Path, base: Any, kind: str, dimension: int, state: St
             path.stat().st_size,
             hashed,
             kind,
+            type_of(base),
             dimension,
             int(base.ntotal),
             int(state.generation or 0),
@@ -78,10 +104,17 @@ def write_snapshot(folder: Path, base: Any, kind: str, dimension: int, state: St
             state.removal,
             state.token,
             recall,
+            int(base.ntotal) if extended is None else extended.built,
+            state.removal if extended is None else extended.removed_from,
         )
     except (RuntimeError, OSError) as error:  # FAISS raises RuntimeError where the disk is full
         path.unlink(missing_ok=True)
         raise OSError(f"the FAISS snapshot cannot be written: {str(error).splitlines()[-1]}") from error
+
+
+def type_of(base: Any) -> str:
+    """The name of the FAISS class that holds the vectors."""
+    return type(faiss.downcast_index(base.index)).__name__
 
 
 def load_snapshot(folder: Path, stamp: Stamp, memory_map: bool) -> Any:

@@ -85,6 +85,10 @@ class FaissStore(Syncing, BasePydanticVectorStore):
         recall: float = 0.95,
         cache_size: int = 100_000,
     ) -> None:
+        if metric not in ("cosine", "inner_product", "l2") or precision not in ("float32", "float16", "int8"):
+            raise StoreError("metric is cosine, inner_product or l2, and precision float32, float16 or int8")
+        if not 0 < recall <= 1 or cache_size < 0:
+            raise StoreError("recall is above 0 and at most 1, and cache_size not below 0")
         kind = Kind(index, precision, metric, recall)
         kind.check()
         if language not in ("none", *LANGUAGES):

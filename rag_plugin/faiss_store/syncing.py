@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import BaseNode
 
 from .database import Database, DocumentRecord
-from .nodes import to_rows
+from .nodes import from_row, to_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,6 +69,24 @@ class Syncing:
         """The vectors of those of these texts that this generation's encoder has encoded, by key."""
         with self._directory.reading() as (database, _):
             return {} if database is None else database.known_vectors(generation, keys)
+
+    def removed_vectors(
+        self,
+        fingerprint: Mapping[str, Any],
+        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool],
+        keys: Sequence[bytes],
+    ) -> dict[bytes, NDArray[np.float32]]:
+        """The vectors that are kept of an encoder which has no generation now, by key."""
+        with self._directory.reading() as (database, _):
+            return {} if database is None else database.removed_vectors(database.encoder_of(fingerprint, same), keys)
+
+    def nodes_of(self, generation: int, documents: Sequence[str]) -> list[BaseNode]:
+        """The nodes of these documents, without their vectors."""
+        with self._directory.reading() as (database, _):
+            if database is None:
+                return []
+            found = database.nodes_by_row(database.rows_of(generation, "document", documents))
+        return [from_row(found[row]) for row in sorted(found)]
 
     def commit(
         self,

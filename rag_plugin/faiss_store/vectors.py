@@ -78,9 +78,13 @@ class VectorIndex:
         if in_tail.any():
             self.tail.remove_ids(in_tail.nonzero()[0])
             self.tail_rows = self.tail_rows[~in_tail]
-        in_base = np.isin(self.base_rows, gone)
-        if in_base.any():
-            self._alive = ~in_base if self._alive is None else self._alive & ~in_base
+        if len(self.base_rows):
+            places = np.minimum(np.searchsorted(self.base_rows, gone), len(self.base_rows) - 1)
+            places = places[self.base_rows[places] == gone]
+            if len(places):
+                if self._alive is None:
+                    self._alive = np.ones(len(self.base_rows), dtype=bool)
+                self._alive[places] = False
 
     def search(self, vector: NDArray[np.float32], top_k: int, mask: NDArray[np.bool_] | None = None) -> Found:
         """The nearest row numbers with their scores, best first.
@@ -127,11 +131,14 @@ class VectorIndex:
 
     def _search_and_sift(self, question: NDArray[np.float32], top_k: int, places: NDArray[np.bool_]) -> Found:
         wanted = min(top_k, int(np.count_nonzero(places)))
-        allowed = set(self.base_rows[places].tolist())
         asked = 4 * top_k
         while True:
             asked = min(asked, len(self.base_rows))
-            found = [item for item in _search(self._inner, self.base_rows, question, asked) if item[0] in allowed]
+            found = [
+                item
+                for item in _search(self._inner, self.base_rows, question, asked)
+                if places[int(np.searchsorted(self.base_rows, item[0]))]
+            ]
             if len(found) >= wanted or asked == len(self.base_rows):
                 return found
             asked *= 4

@@ -71,20 +71,28 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
     live, old = store.live_generation(), store.live_fingerprint()
     if live not in (None, generation):
         comparison.before = store.synced(live or 0)
-    changes = []
-    if old:
+    changes: list[str] = []
+    by_hand = old is not None and not old and len(store) > 0
+    if by_hand:
+        changes = encoder_differences({}, fingerprint)
+    elif old:
         changes = encoder_differences(old, fingerprint)
         for slot in ("chunker", "reader"):
             changes += differences(slot, old[slot], fingerprint[slot])
+    assembly.get("chunker")  # that it cannot be built is no fault of a document
     count = tokenizer_of(encoder)
     nodes = texts = tokens = 0
     sample: list[str] = []
-    recent: set[bytes] = set()
+    seen: set[bytes] = set()
     for batch in comparison.batches(items, known, assembly.config.sync.batch_size):
         by_key = {text_key(text): text for text in encoded_texts(batch.nodes).values()}
-        there = set() if generation is None else set(store.known_vectors(generation, list(by_key)))
-        new = [text for key, text in by_key.items() if key not in there and key not in recent]
-        recent = set(by_key)
+        keys = [key for key in by_key if key not in seen]
+        if generation is None:
+            there = store.removed_vectors(fingerprint, same_vectors, keys)
+        else:
+            there = store.known_vectors(generation, keys)
+        new = [by_key[key] for key in keys if key not in there]
+        seen.update(by_key)
         nodes += len(batch.nodes)
         texts += len(new)
         tokens += sum(len(count(text)) for text in new)
@@ -96,7 +104,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
         comparison.unchanged,
         comparison.failed,
         changes,
-        bool(changes) and assembly.config.sync.on_change == "error",
+        by_hand or bool(changes) and assembly.config.sync.on_change == "error",
         nodes,
         texts,
         tokens,

@@ -26,6 +26,10 @@ class SyncStore(Protocol):
     def live_generation(self) -> int | None: ...
     def synced(self, generation: int) -> dict[str, DocumentRecord]: ...
     def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]: ...
+    def removed_vectors(
+        self, fingerprint: Mapping[str, Any], same: Any, keys: Sequence[bytes]
+    ) -> dict[bytes, NDArray[np.float32]]: ...
+    def nodes_of(self, generation: int, documents: Sequence[str]) -> list[BaseNode]: ...
     def commit(
         self,
         generation: int,
@@ -68,6 +72,14 @@ class MemoryRecord:
 
     def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         return {}
+
+    def removed_vectors(
+        self, fingerprint: Mapping[str, Any], same: Any, keys: Sequence[bytes]
+    ) -> dict[bytes, NDArray[np.float32]]:
+        return {}
+
+    def nodes_of(self, generation: int, documents: Sequence[str]) -> list[BaseNode]:
+        return []
 
     def commit(
         self,

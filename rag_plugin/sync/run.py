@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..documents import Listed, Unlisted
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__package__)
 
+_DOCUMENTS = 100  # carried over together
 _AT_ONCE = 512  # texts that the encoder gets together
 
 
@@ -77,7 +79,7 @@ class _Run:
                 refuse_changes(self.store, self.path, self.fingerprint, self.settings.on_change)
                 generation = self.store.open_generation(self.fingerprint, same_vectors)
                 known = self.store.synced(generation)
-                if self.seen is not None and known != self.seen:
+                if known != self.seen:
                     # Another sync wrote after this one looked: what it added must not seem to be gone.
                     items = self._list()
                 self._say_what_changed()
@@ -87,6 +89,8 @@ class _Run:
                     self.found.before = self.store.synced(live)
                 removed = removed_documents(items, {**self.found.before, **known})
                 self._documents(items, known, generation)
+                if live is not None and live != generation:
+                    self._carry_over(live, generation, {*removed})
                 if removed:
                     self.store.commit(generation, removed=removed)
                 if self.store.live_generation() != generation or not self._same_settings():
@@ -125,6 +129,8 @@ class _Run:
         """Whether all is as it was, by the stamps alone; then nothing is locked, and nothing written."""
         generation = self.store.live_generation()
         if generation is None or not self._same_settings():
+            begun = self.store.find_generation(self.fingerprint, same_vectors)
+            self.seen = {} if begun is None else self.store.synced(begun)
             return False
         known = self.seen = self.store.synced(generation)
         if len(items) != len(known) or not all(
@@ -184,6 +190,21 @@ class _Run:
                 # Also where the next document failed and the sync is to stop there: what is ready is kept.
                 if waiting is not None:
                     self._write(*waiting, generation, bar)
+
+    def _carry_over(self, live: int, generation: int, removed: set[str]) -> None:
+        """What could not be read just now stays as it was: its old nodes are encoded too."""
+        there = self.store.synced(generation)
+        missing = [name for name in self.found.before if name not in there and name not in removed]
+        for start in range(0, len(missing), _DOCUMENTS):
+            part = missing[start : start + _DOCUMENTS]
+            nodes = self.store.nodes_of(live, part)
+            by_document: dict[str, list[BaseNode]] = {name: [] for name in part}
+            for node in nodes:
+                by_document[str(node.ref_doc_id)].append(node)
+            keys = self._encode(nodes, generation)
+            # Without a stamp, so that the next sync looks at it again.
+            records = [replace(self.found.before[name], stamp=None) for name in part]
+            self.store.commit(generation, [(record, by_document[record.id]) for record in records], keys=keys)
 
     def _write(self, batch: Batch, keys: Mapping[str, bytes], generation: int, bar: Any) -> None:
         if batch.changed or batch.untouched:
