@@ -223,7 +223,7 @@ def corpus(tmp_path: Path) -> dict[str, Any]:
         "reader": {"type": "directory", "path": str(folder)},
         "chunker": {"type": "sentence", "chunk_size": 80, "overlap": 0},
         "store": {"type": "faiss", "path": str(tmp_path / "index")},
-        "sync": {"batch_size": 16},
+        "sync": {"batch_size": 16, "on_change": "resync"},
     }
 
 

@@ -1134,3 +1134,18 @@ def test_whatever_happens_to_the_files_the_index_is_as_if_made_anew(
                 assert found == _fresh(bench, folder)
         finally:
             shutil.rmtree(folder)
+
+
+def test_what_cannot_be_read_stays_searchable_through_a_change_of_encoder(bench: Bench) -> None:
+    bench.sync()
+    before = {name: value for name, value in bench.contents().items() if value[0] == "oven.txt"}
+    assert before
+    bench.write("oven.txt", b"\xff\xfe\x00\x00\x00\xd8" * 3)  # no text in any encoding
+    report = bench.sync(Hashes(salt=1))
+    assert [name for name, _ in report.failed] == ["oven.txt"]
+    assert report.removed == []
+    after = bench.contents()
+    assert {value[1] for value in after.values() if value[0] == "oven.txt"} == {value[1] for value in before.values()}
+    assert [name for name, _ in bench.sync(Hashes(salt=1)).failed] == ["oven.txt"]  # told until it is mended
+    bench.write("oven.txt", "Bake it again.")
+    assert bench.sync(Hashes(salt=1)).changed == ["oven.txt"]

@@ -70,7 +70,7 @@ class Kind:
                 "as in 'HNSW32_SQ8' or 'IVF1024,SQfp16'"
             )
         try:
-            faiss.index_factory(1536, self.factory(0), self._metric())
+            self._refuse_odd(faiss.index_factory(1536, self.factory(0), self._metric()))
         except RuntimeError as error:
             if "could not parse" in str(error):  # what does not fit 1,536 numbers may fit what is to come
                 raise StoreError(
@@ -88,15 +88,19 @@ class Kind:
             index = faiss.index_factory(dimension, self.factory(count), self._metric())
         except RuntimeError as error:
             raise self._unfit(dimension, error) from error
+        self._refuse_odd(index)
         inner = faiss.downcast_index(index)
-        if isinstance(inner, (faiss.IndexIDMap, faiss.IndexIDMap2)):
-            raise StoreError(
-                f"FAISS cannot make an index {self.index!r} here: leave out IDMap, which is added by itself"
-            )
         if isinstance(inner, faiss.IndexHNSW):
             inner.hnsw.efConstruction = 128
             inner.hnsw.efSearch = 64
         return index
+
+    def _refuse_odd(self, index: Any) -> None:
+        if isinstance(faiss.downcast_index(index), (faiss.IndexIDMap, faiss.IndexIDMap2)):
+            raise StoreError(f"index {self.index!r}: leave out IDMap, which is added by itself")
+        inverted = faiss.try_extract_index_ivf(index)
+        if inverted is not None and inverted.nlist < 1:
+            raise StoreError(f"index {self.index!r}: an inverted file needs at least one list")
 
     def _unfit(self, dimension: int, error: RuntimeError) -> StoreError:
         reason = str(error).rsplit("details: ")[-1].rsplit("Error: ")[-1].splitlines()[-1].strip()

@@ -266,6 +266,7 @@ class IndexDirectory:
                     f"node {rows[0].id!r} has a vector of {size} numbers, and this index holds vectors of "
                     f"{dimension}: another encoder made them"
                 )
+            self.kind.new(size, 0)  # that FAISS cannot make one is better known before anything is written
             database.set_dimension(generation, size)
         database.put_nodes(generation, rows, self.cache_size)
         self._unindexed += len(rows)

@@ -169,7 +169,7 @@ class LexicalIndex:
             asked *= 2
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
         found = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
-        return sorted(found, key=lambda item: (-item[1], item[0]))[:top_k]
+        return sorted(found, key=lambda item: (-item[1], item[0]))[:top_k]  # type: ignore[return-value, arg-type]
 
 
 def open_lexical(folder: Path, language: str) -> LexicalIndex:
