@@ -24,6 +24,7 @@ def _address(value: Any) -> str:
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
+_strict_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_address).encode
 _PLAIN = ("mimetype", "start_char_idx", "end_char_idx", "text_template", "metadata_template", "metadata_separator")
 _DEFAULTS = {name: TextNode.model_fields[name].default for name in _PLAIN}
@@ -43,7 +44,18 @@ def to_rows(nodes: Sequence[BaseNode], keys: Mapping[str, bytes] | None = None) 
     nodes = list({node.node_id: node for node in nodes}.values())
     vectors = _vectors(nodes)
     keys = keys or {}
-    return [_to_row(node, vector, keys.get(node.node_id)) for node, vector in zip(nodes, vectors)]
+    rows = [_to_row(node, vector, keys.get(node.node_id)) for node, vector in zip(nodes, vectors)]
+    if not _is_utf8(rows):
+        broken = next(row for row in rows if not _is_utf8([row]))
+        raise StoreError(f"node {broken.id!r} holds half a surrogate pair, which no encoding can keep")
+    return rows
+
+
+def _is_utf8(rows: Sequence[NodeRow]) -> bool:
+    try:
+        return bool("".join([text for row in rows for text in row[:5] if text]).encode()) or not rows
+    except UnicodeEncodeError:
+        return False
 
 
 def _vectors(nodes: Sequence[BaseNode]) -> list[bytes]:
@@ -83,12 +95,7 @@ def _to_row(node: BaseNode, vector: bytes, key: bytes | None) -> NodeRow:
         rest = _dumps(record)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{what} cannot be kept as JSON: {error}") from error
-    row = NodeRow(node.node_id, node.ref_doc_id, text, _json(metadata, what), rest, vector, key)
-    try:
-        "".join((row.id, row.document or "", row.text, row.metadata, row.rest)).encode()
-    except UnicodeEncodeError as error:
-        raise StoreError(f"{what} holds half a surrogate pair, which no encoding can keep") from error
-    return row
+    return NodeRow(node.node_id, node.ref_doc_id, text, _json(metadata, what), rest, vector, key)
 
 
 def _text_node(node: TextNode) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def from_row(row: tuple[Any, ...]) -> BaseNode:
 
 def _json(metadata: dict[str, Any], what: str) -> str:
     try:
-        return _dumps(metadata)
+        return _strict_dumps(metadata)
     except (TypeError, ValueError) as error:
         for key, item in metadata.items():
             try:

@@ -108,8 +108,7 @@ class Syncing:
         """Note that a sync into this generation is complete: from now on it is what a query sees."""
         with self._directory.transaction() as database:
             database.set_fingerprint(generation, fingerprint)
-            if database.live() != generation:
-                database.make_live(generation, self._directory.cache_size)
+            database.make_live(generation, self._directory.cache_size)
 
     def writing(self) -> AbstractContextManager[None]:
         """Be the one writer, for one write or for a whole sync; may be nested. Reading goes on meanwhile.

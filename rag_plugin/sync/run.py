@@ -93,8 +93,7 @@ class _Run:
                     self._carry_over(live, generation, {*removed})
                 if removed:
                     self.store.commit(generation, removed=removed)
-                if self.store.live_generation() != generation or not self._same_settings():
-                    self.store.finish(generation, self.fingerprint)
+                self.store.finish(generation, self.fingerprint)
                 self.store.settle()
         if self.nodes_cut:
             _log.warning(
