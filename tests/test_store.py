@@ -829,7 +829,7 @@ def test_a_path_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_clear_error_and_the_last_commit_stays(store: FaissStore, path: Path) -> None:
     store.add([make("a", 1)])
-    (database,) = store._directory._pool
+    (database,) = store._directory._pool._idle
     database.connection.execute("PRAGMA max_page_count = 20")
     with pytest.raises(StoreError) as caught:
         store.add([make(f"n{number}", number, text="long " * 500) for number in range(200)])

@@ -10,19 +10,18 @@ import logging
 import os
 import shutil
 import sqlite3
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import IndexLocked, StoreError
 from .base import Kind
-from .connection import file_identity
 from .database import Database, NodeRow
 from .filters import restricts
 from .lock import WriterLock
+from .pool import Pool
 from .readers_writer import ReadersWriterLock
 from .settle import MANY, behind, is_due, write_base
 from .snapshots import read_stamp, remove_old
@@ -53,18 +52,16 @@ class IndexDirectory:
 
     def _begin(self) -> None:
         self.view = self._new_view()
-        self._pool: list[Database] = []
+        self._pool = Pool(self.path / "index.sqlite")
         self.lock = WriterLock(self.path)
         self._view_lock = ReadersWriterLock()
-        self._pool_lock = threading.Lock()
         self._unindexed = 0
         self._looked_at = NOTHING
         self._wrote = False
 
     def after_fork(self) -> None:
         """In a forked process: have locks and connections of its own."""
-        for database in self._pool:
-            database.abandon()
+        self._pool.abandon()
         _ABANDONED.append(self.view)  # what it has open may wait for threads that are not here
         self._begin()
 
@@ -79,32 +76,9 @@ class IndexDirectory:
 
     # ------------------------------------------------------------------ reading
 
-    @contextmanager
-    def connection(self, *, create: bool = False) -> Iterator[Database | None]:
+    def connection(self, *, create: bool = False) -> AbstractContextManager[Database | None]:
         """A connection that nobody else uses meanwhile; None before the first commit, unless `create`."""
-        identity = file_identity(self.file)
-        database = None
-        with self._pool_lock:
-            while self._pool and database is None:
-                database = self._pool.pop()
-                if not database.is_current():
-                    database.close()  # another file is there now, or none
-                    database = None
-        if database is None and (create or identity is not None):
-            database = Database(self.file, create=create)
-            if not create and database.is_blank():
-                database.close()
-                database = None
-        process = os.getpid()
-        try:
-            yield database
-        finally:
-            if database is not None and process == os.getpid():
-                if database.connection.in_transaction:  # an interrupt came between its lines
-                    database.close()
-                else:
-                    with self._pool_lock:
-                        self._pool.append(database)
+        return self._pool.connection(create=create)
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Any, int | None]]:
@@ -355,9 +329,7 @@ class IndexDirectory:
                 _log.warning("%s: %s", self.path, error)  # what is derived can wait
         with self._view_lock.writing():
             self.view.reset()
-        with self._pool_lock:
-            while self._pool:
-                self._pool.pop().close()
+        self._pool.close()
 
 
 _ABANDONED: list[View] = []

@@ -1,0 +1,59 @@
+"""Connections to one SQLite file, each used by one thread at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .connection import file_identity
+from .database import Database
+
+
+class Pool:
+    """Connections to the file at `path`, made as they are needed and used again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[Database] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def connection(self, *, create: bool = False) -> Iterator[Database | None]:
+        """A connection that nobody else uses meanwhile; None before the first commit, unless `create`."""
+        identity = file_identity(self.path)
+        database = None
+        with self._lock:
+            while self._idle and database is None:
+                database = self._idle.pop()
+                if not database.is_current():
+                    database.close()  # another file is there now, or none
+                    database = None
+        if database is None and (create or identity is not None):
+            database = Database(self.path, create=create)
+            if not create and database.is_blank():
+                database.close()
+                database = None
+        process = os.getpid()
+        try:
+            yield database
+        finally:
+            if database is not None and process == os.getpid():
+                if database.connection.in_transaction:  # an interrupt came between its lines
+                    database.close()
+                else:
+                    with self._lock:
+                        self._idle.append(database)
+
+    def abandon(self) -> None:
+        """Leave the connections to the process that this one was forked from."""
+        for database in self._idle:
+            database.abandon()
+
+    def close(self) -> None:
+        """Close the idle connections; the next use opens others."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
