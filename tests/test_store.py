@@ -787,7 +787,10 @@ def test_a_file_that_is_no_sqlite_is_named_and_left_alone(store: FaissStore, pat
     for use in (lambda: store.query(ask(1)), lambda: store.add([make("b")])):
         with pytest.raises(StoreError) as caught:
             use()
-        assert str(caught.value) == f"{path / 'index.sqlite'} cannot be opened: file is not a database"
+        assert str(caught.value) == (
+            f"{path / 'index.sqlite'} cannot be opened: file is not a database; "
+            "delete the directory, and the next sync builds it again from the documents"
+        )
     assert (path / "index.sqlite").read_bytes() == b"notes of mine\n" * 500
 
 

@@ -887,7 +887,8 @@ def test_a_truth_that_is_none_is_a_store_error_and_left_alone(
         assert message is not None
         assert message.startswith(str(file))
         if reason:
-            assert message == f"{file} cannot be opened: {reason}"
+            cure = "delete the directory, and the next sync builds it again from the documents"
+            assert message == f"{file} cannot be opened: {reason}; {cure}"
     store.close()
     assert file.read_bytes() == before
     assert not (path / "index.sqlite-wal").exists() or (path / "index.sqlite-wal").stat().st_size == 0

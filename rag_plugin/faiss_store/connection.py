@@ -98,11 +98,13 @@ class Connection:
         try:
             self._open("rwc" if create else "rw", create)
         except sqlite3.OperationalError as error:
-            if create or "readonly" not in str(error):
+            if create or not any(word in str(error) for word in ("readonly", "unable to open")):
                 raise StoreError(f"{path} cannot be opened: {error}") from error
             self._open_to_read()
         except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be opened: {error}") from error
+            # What SQLite calls an operational error may pass; this one is about the file.
+            cure = "delete the directory, and the next sync builds it again from the documents"
+            raise StoreError(f"{path} cannot be opened: {error}; {cure}") from error
 
     def _open(self, mode: str, create: bool) -> None:
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
