@@ -100,7 +100,7 @@ class Connection:
         except sqlite3.OperationalError as error:
             if create or not any(word in str(error) for word in ("readonly", "unable to open")):
                 raise StoreError(f"{path} cannot be opened: {error}") from error
-            self._open_to_read()
+            self._open_to_read(error)
         except sqlite3.Error as error:
             # What SQLite calls an operational error may pass; this one is about the file.
             cure = "delete the directory, and the next sync builds it again from the documents"
@@ -118,7 +118,7 @@ class Connection:
             self.close()
             raise
 
-    def _open_to_read(self) -> None:
+    def _open_to_read(self, refused: sqlite3.Error) -> None:
         """Open a file in a folder that may only be read, where SQLite cannot make the files that go with a WAL."""
         try:
             try:
@@ -128,8 +128,8 @@ class Connection:
                     raise  # what is in the log could not be seen
                 self._fixed = _version(self.path)
                 self._open("ro&immutable=1", False)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path} cannot be opened: {error}") from error
+        except sqlite3.Error:
+            raise StoreError(f"{self.path} cannot be opened: {refused}") from refused
 
     def is_current(self) -> bool:
         """Whether the path still leads to the file that is open."""
