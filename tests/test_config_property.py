@@ -432,10 +432,11 @@ def values_of(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     bounds = [
         getattr(item, name) for item in metadata for name in ("gt", "ge") if getattr(item, name, None) is not None
     ]
+    above = [getattr(item, name) for item in metadata for name in ("lt", "le") if getattr(item, name, None) is not None]
     if annotation is int:
-        return st.integers(max(bounds, default=-(2**40)) + 1, 2**63)
+        return st.integers(max(bounds, default=-(2**40)) + 1, min(above, default=2**63))
     if annotation is float:
-        return st.floats(max(bounds, default=-1e9) + 1e-3, 1e9)
+        return st.floats(max(bounds, default=-1e9) + 1e-3, min(above, default=1e9))
     if origin is list:
         return st.lists(values_of(arguments[0], []), min_size=1, max_size=3)
     if origin is dict:

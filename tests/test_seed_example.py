@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import build_engine
+from rag_plugin.sync.run import encoded_texts, text_key
 
 from .conftest import ROOT
 
@@ -110,9 +111,9 @@ def test_the_config_finds_what_the_program_found(tmp_path: Path, monkeypatch: py
     assert found == wanted
     ours = np.array([engine.encoder.get_text_embedding(text) for text in TEXTS])
     assert np.abs(ours - vectors).max() < 1e-5
-    stored = engine.store.known_vectors(
-        engine.store.live_generation(), [node.node_id for node in engine.store.get_nodes()]
-    )
-    by_document = {node.ref_doc_id: stored[node.node_id] for node in engine.store.get_nodes()}
+    nodes = engine.store.get_nodes()
+    keys = {name: text_key(text) for name, text in encoded_texts(nodes).items()}
+    stored = engine.store.known_vectors(engine.store.live_generation(), list(keys.values()))
+    by_document = {node.ref_doc_id: stored[keys[node.node_id]] for node in nodes}
     kept = np.array([by_document[str(number)] for number in range(40)])
     assert np.abs(kept - vectors).max() < 1e-5

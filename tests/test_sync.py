@@ -1122,7 +1122,7 @@ def test_whatever_happens_to_the_files_the_index_is_as_if_made_anew(
             (folder / "docs").mkdir()
             bench = Bench(folder / "docs", folder / "index")
             bench.config["chunker"] = {"type": "sentence"}
-            bench.config["sync"] = {"batch_size": batch_size}
+            bench.config["sync"] = {"batch_size": batch_size, "on_change": "resync"}
             for what, name, other in [*changes, ("sync", "", "sentence")]:
                 if what != "sync":
                     _change(bench.folder, what, name, other)

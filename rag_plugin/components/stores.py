@@ -51,7 +51,7 @@ def faiss(
     ] = 0.95,
     cache_size: Annotated[
         int,
-        Field(ge=0, description="How many vectors of removed nodes are kept, should their text come again."),
+        Field(ge=0, le=10**9, description="How many vectors of removed nodes are kept, should their text come again."),
     ] = 100_000,
 ) -> FaissStore:  # fmt: skip
     """A durable FAISS store in a directory: SQLite holds the truth, FAISS is derived from it."""

@@ -26,7 +26,7 @@ _CODES = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}
 _PER_LIST = 39  # FAISS's own least number of training vectors for a list
 _LIST_SAMPLE = 64  # training vectors for a list, where there are as many
 _AT_ONCE = 200_000  # training vectors held in memory
-_SAMPLE = 100  # stored vectors that the recall is measured with
+_SAMPLE = 200  # stored vectors that the recall is measured with
 _TOP = 10
 _EQUALS = 50  # that may be as near as the tenth
 

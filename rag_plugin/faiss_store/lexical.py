@@ -126,6 +126,7 @@ class LexicalIndex:
             writer.commit()
             writer.wait_merging_threads()
         except ValueError as error:
+            writer = None  # and with it tantivy's lock
             raise OSError(f"the lexical index cannot be written: {error}") from error
         self.reload()
 
@@ -182,6 +183,11 @@ def open_lexical(folder: Path, language: str) -> LexicalIndex:
         return LexicalIndex(folder, language)
     except OSError as error:
         _log.warning("%s; it is made anew", error)
+        return remake_lexical(folder, language)
+
+
+def remake_lexical(folder: Path, language: str) -> LexicalIndex:
+    """The lexical leg, empty, in place of what is in a folder. For the one writer."""
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
     else:

@@ -87,8 +87,8 @@ class FaissStore(Syncing, BasePydanticVectorStore):
     ) -> None:
         if metric not in ("cosine", "inner_product", "l2") or precision not in ("float32", "float16", "int8"):
             raise StoreError("metric is cosine, inner_product or l2, and precision float32, float16 or int8")
-        if not 0 < recall <= 1 or cache_size < 0:
-            raise StoreError("recall is above 0 and at most 1, and cache_size not below 0")
+        if not 0 < recall <= 1 or not 0 <= cache_size <= 10**9:
+            raise StoreError("recall is above 0 and at most 1, and cache_size between 0 and 1,000,000,000")
         kind = Kind(index, precision, metric, recall)
         kind.check()
         if language not in ("none", *LANGUAGES):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .lexical import LexicalIndex, open_lexical
+from .lexical import LexicalIndex, open_lexical, remake_lexical
 from .state import NOTHING, State
 from .vectors import Found
 
@@ -116,7 +116,13 @@ def write_files(database: Database, folder: Path, language: str) -> None:
         return
     if not fits(database, files.state, state) or files.is_worn(len(database.removed_after(files.state.removal))):
         files.state = NOTHING
-    write(database, files, state)
+    try:
+        write(database, files, state)
+    except OSError as error:
+        # A process that was killed may leave files that tantivy will not write over.
+        _log.warning("%s; it is made anew", error)
+        del files
+        write(database, remake_lexical(folder, language), state)
 
 
 def write(database: Database, lexical: LexicalIndex, state: State) -> None:
