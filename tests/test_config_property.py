@@ -471,6 +471,8 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     for optional in ("chunker", "llm", "retriever", "synthesizer"):
         if draw(st.booleans()):
             del tree[optional]
+    if tree.get("retriever", {}).get("type") in ("hybrid", "lexical"):
+        tree["store"].pop("lexical", None)  # without that leg they are a contradiction
     rerankers = draw(st.lists(sections("reranker"), max_size=2))
     return {**tree, "rerankers": rerankers} if rerankers else tree
 
