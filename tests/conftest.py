@@ -9,7 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# The same examples in every run of the suite, so that a change that passed here passes elsewhere; new ones are looked
+# for by `scripts/faults`, and by HYPOTHESIS_PROFILE=default.
+hypothesis.settings.register_profile("suite", derandomize=True)
+if "HYPOTHESIS_PROFILE" not in os.environ:
+    hypothesis.settings.load_profile("suite")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
