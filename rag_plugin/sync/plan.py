@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from .run import encoded_texts, sync_store, text_key
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.schema import BaseNode
 
     from ..config.build import Assembly
 
@@ -71,6 +72,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
     live, old = store.live_generation(), store.live_fingerprint()
     if live not in (None, generation):
         comparison.before = store.synced(live or 0)
+    removed = removed_documents(items, {**comparison.before, **known})
     changes: list[str] = []
     by_hand = old is not None and not old and len(store) > 0
     if by_hand:
@@ -84,8 +86,16 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
     nodes = texts = tokens = 0
     sample: list[str] = []
     seen: set[bytes] = set()
-    for batch in comparison.batches(items, known, assembly.config.sync.batch_size):
-        by_key = {text_key(text): text for text in encoded_texts(batch.nodes).values()}
+
+    def nodes_to_write() -> Iterator[list[BaseNode]]:
+        for batch in comparison.batches(items, known, assembly.config.sync.batch_size):
+            yield batch.nodes
+        # What cannot be read just now is carried over into the new encoder's version, as it was.
+        done = {*known, *removed, *comparison.added, *comparison.changed, *comparison.unchanged}
+        yield store.nodes_of(live or 0, [name for name in comparison.before if name not in done])
+
+    for part in nodes_to_write():
+        by_key = {text_key(text): text for text in encoded_texts(part).values()}
         keys = [key for key in by_key if key not in seen]
         if generation is None:
             there = store.removed_vectors(fingerprint, same_vectors, keys)
@@ -93,14 +103,14 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
             there = store.known_vectors(generation, keys)
         new = [by_key[key] for key in keys if key not in there]
         seen.update(by_key)
-        nodes += len(batch.nodes)
+        nodes += len(part)
         texts += len(new)
         tokens += sum(len(count(text)) for text in new)
         sample = _spread([*sample, *new])
     return SyncPlan(
         comparison.added,
         comparison.changed,
-        removed_documents(items, {**comparison.before, **known}),
+        removed,
         comparison.unchanged,
         comparison.failed,
         changes,

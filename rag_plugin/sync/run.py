@@ -204,6 +204,7 @@ class _Run:
             # Without a stamp, so that the next sync looks at it again.
             records = [replace(self.found.before[name], stamp=None) for name in part]
             self.store.commit(generation, [(record, by_document[record.id]) for record in records], keys=keys)
+            self.nodes_written += len(nodes)
 
     def _write(self, batch: Batch, keys: Mapping[str, bytes], generation: int, bar: Any) -> None:
         if batch.changed or batch.untouched:
