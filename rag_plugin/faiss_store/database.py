@@ -141,7 +141,7 @@ class Database(Connection):
 
     def delete_documents(self, generation: int, ids: Sequence[str], cache_size: int) -> None:
         """Forget documents and remove their nodes."""
-        ids = [name for name in ids if _is_utf8(name)]
+        ids = [name for name in ids if is_utf8(name)]
         self.connection.executemany(
             "DELETE FROM document WHERE generation = ? AND id = ?", ((generation, name) for name in ids)
         )
@@ -190,6 +190,17 @@ class Database(Connection):
     def is_empty(self, generation: int) -> bool:
         return (
             self.connection.execute("SELECT 1 FROM node WHERE generation = ? LIMIT 1", (generation,)).fetchone() is None
+        )
+
+    def doubt_documents_of(self, rows: Sequence[int]) -> None:
+        """Let the next sync cut the documents of these nodes anew."""
+        self._in_parts(
+            rows,
+            lambda marks, part: self.connection.execute(
+                "UPDATE document SET hash = '', stamp = NULL WHERE (generation, id) IN "
+                f"(SELECT generation, document FROM node WHERE row IN ({marks}))",
+                tuple(part),
+            ).fetchall(),
         )
 
     def rows_of(self, generation: int, column: str, values: Sequence[str]) -> list[int]:
@@ -292,7 +303,7 @@ class Database(Connection):
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
         """All rows of a query that ends in IN, for any number of values."""
-        known = [value for value in values if not isinstance(value, str) or _is_utf8(value)]
+        known = [value for value in values if not isinstance(value, str) or is_utf8(value)]
         return self._in_parts(
             known, lambda marks, part: self.connection.execute(f"{query} ({marks})", tuple(part)).fetchall()
         )
@@ -305,7 +316,7 @@ class Database(Connection):
         return found
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
     """Whether a text can be in the database at all: half a surrogate pair cannot."""
     try:
         return text.isascii() or bool(text.encode())

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .vectors import scores
+from .vectors import Found, best_first, scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Found = list[tuple[int, float]]
 Fusion = Literal["relative_score", "reciprocal_rank"]
 
 CANDIDATES = 100  # of each leg; what a relative score is scaled over
@@ -33,7 +32,7 @@ def fuse(vector: Found, lexical: Found, alpha: float, method: Fusion) -> Found:
         if weight > 0:
             for row, score in scale(found):
                 total[row] = total.get(row, 0.0) + weight * score
-    return sorted(total.items(), key=lambda item: (-item[1], item[0]))
+    return best_first(list(total.items()))
 
 
 def _relative(found: Found) -> Found:

@@ -124,7 +124,7 @@ def verify(directory: IndexDirectory, *, repair: bool) -> list[Finding]:
         found = list(_problems(directory))
         broken = sorted({row for _, rows in found for row in rows or ()})
         with directory.transaction() as database:
-            _mend(database, broken, directory.cache_size)
+            _mend(database, broken)
         if any(rows is None for _, rows in found):
             directory.discard_derived()
         directory.settle(force=True)
@@ -133,20 +133,14 @@ def verify(directory: IndexDirectory, *, repair: bool) -> list[Finding]:
     return [Finding(what, what not in left) for what in before] + [Finding(what) for what in left if what not in before]
 
 
-def _mend(database: Database, broken: list[int], cache_size: int) -> None:
+def _mend(database: Database, broken: list[int]) -> None:
     """Remove nodes that cannot be read; the next sync cuts their documents anew."""
     live = database.live()
     if live is not None:
         length = _usual_length(database, live)
         if length is not None:
             database.set_dimension(live, length // 4)
-    for start in range(0, len(broken), 500):
-        part = broken[start : start + 500]
-        database.connection.execute(
-            "UPDATE document SET hash = '', stamp = NULL WHERE (generation, id) IN "
-            f"(SELECT generation, document FROM node WHERE row IN ({','.join('?' * len(part))}))",
-            part,
-        )
+    database.doubt_documents_of(broken)
     database.delete_rows(broken, 0)
     database.connection.execute("DELETE FROM vector WHERE row NOT IN (SELECT row FROM node)")
     database.connection.execute("REINDEX")

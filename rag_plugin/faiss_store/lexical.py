@@ -18,6 +18,7 @@ import tantivy
 from tantivy import Filter, Occur, Query, SchemaBuilder, TextAnalyzerBuilder, Tokenizer
 
 from .state import NOTHING, State
+from .vectors import Found, best_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +133,7 @@ class LexicalIndex:
 
     def search(
         self, question: str, top_k: int, mask: NDArray[np.bool_] | None = None, allowed: int | None = None
-    ) -> list[tuple[int, float]]:
+    ) -> Found:
         """The row numbers that score best, with their BM25 scores, best first.
 
         Args:
@@ -159,7 +160,7 @@ class LexicalIndex:
                 return found[:top_k]
             asked *= 4
 
-    def _hits(self, query: Any, top_k: int) -> list[tuple[int, float]]:
+    def _hits(self, query: Any, top_k: int) -> Found:
         """The best, in the order of their rows where they score the same."""
         count = max(1, int(self._searcher.num_docs))
         asked = top_k + 1
@@ -169,8 +170,8 @@ class LexicalIndex:
                 break
             asked *= 2
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        found = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
-        return sorted(found, key=lambda item: (-item[1], item[0]))[:top_k]  # type: ignore[return-value, arg-type]
+        found: Found = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
+        return best_first(found, top_k)
 
 
 def open_lexical(folder: Path, language: str) -> LexicalIndex:

@@ -14,7 +14,7 @@ from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from pydantic import AnyUrl
 
 from ..errors import StoreError
-from .database import NodeRow
+from .database import NodeRow, is_utf8
 from .vectors import checked, is_measurable
 
 
@@ -45,17 +45,14 @@ def to_rows(nodes: Sequence[BaseNode], keys: Mapping[str, bytes] | None = None) 
     vectors = _vectors(nodes)
     keys = keys or {}
     rows = [_to_row(node, vector, keys.get(node.node_id)) for node, vector in zip(nodes, vectors)]
-    if not _is_utf8(rows):
-        broken = next(row for row in rows if not _is_utf8([row]))
+    if not is_utf8("".join(map(_all_text, rows))):
+        broken = next(row for row in rows if not is_utf8(_all_text(row)))
         raise StoreError(f"node {broken.id!r} holds half a surrogate pair, which no encoding can keep")
     return rows
 
 
-def _is_utf8(rows: Sequence[NodeRow]) -> bool:
-    try:
-        return bool("".join([text for row in rows for text in row[:5] if text]).encode()) or not rows
-    except UnicodeEncodeError:
-        return False
+def _all_text(row: NodeRow) -> str:
+    return "".join((row.id, row.document or "", row.text, row.metadata, row.rest))
 
 
 def _vectors(nodes: Sequence[BaseNode]) -> list[bytes]:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Found = list[tuple[int, float]]
+"""(row number, score)."""
+
+
+def best_first(found: Found, top_k: int | None = None) -> Found:
+    """By score, and by row where the scores are equal; the best `top_k`."""
+    return sorted(found, key=lambda item: (-item[1], item[0]))[:top_k]
+
 
 _SMALL = 1e-15
 _LARGEST = 1e18  # of a vector's length: FAISS computes with squares of sums of two, in float32
@@ -109,8 +116,7 @@ class VectorIndex:
             found += _search(self.tail, self.tail_rows, question, top_k, faiss.SearchParameters(), places)
         if self.metric == "l2":
             found = [(row, 1.0 / (1.0 + max(0.0, distance))) for row, distance in found]
-        found.sort(key=lambda item: (-item[1], item[0]))
-        return found[:top_k]
+        return best_first(found, top_k)
 
     def _search_base(self, question: NDArray[np.float32], top_k: int, places: NDArray[np.bool_] | None) -> Found:
         inner = self._inner

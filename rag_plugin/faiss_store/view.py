@@ -5,7 +5,6 @@ A view is brought from commit to commit by one thread at a time, and searched by
 
 from __future__ import annotations
 
-import heapq
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from .base import Kind, keeps_exact, make_base
 from .filters import Columns
 from .snapshots import Stamp, load_snapshot, read_stamp
 from .state import NOTHING, State
-from .vectors import Found, VectorIndex, scores
+from .vectors import Found, VectorIndex, best_first, scores
 from .words import Words
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 _FEW = 2_000  # nodes whose vectors are rather read from SQLite than looked for in an inexact index
 _LONG_TAIL = 2_000  # vectors behind the base for which a newer snapshot is opened
+_WORTH_IT = 1_000  # vectors that an inexact index is made of at all
 _SOON_BUILT = 10_000  # vectors of which an inexact index is made within a question; more wait for the writer
 _AT_ONCE = 10_000  # exact vectors that are scored together
 
@@ -112,8 +112,8 @@ class View:
     def _can_be_made_now(self, dimension: int) -> bool:
         assert self.index is not None
         count = len(self.index)
-        # Without training there is no reason to wait for many.
-        return max(1_000, self.kind.least(dimension, count)) <= count <= _SOON_BUILT
+        # Without training there is no reason to wait for many. FAISS is asked last: this is looked at in each commit.
+        return _WORTH_IT <= count <= _SOON_BUILT and self.kind.least(dimension, count) <= count
 
     def _open(self, database: Database, dimension: int, state: State) -> tuple[int, list[int]]:
         """Take the snapshot if it is of this past; returns the row that it goes to, and what to remove from it."""
@@ -164,9 +164,5 @@ class View:
             vectors = database.vectors_by_row(rows[start : start + _AT_ONCE])
             if vectors:
                 values = scores(question, np.stack(list(vectors.values())), self.kind.metric)
-                best = heapq.nsmallest(top_k, [*best, *zip(vectors, values.tolist())], key=_order)
-        return sorted(best, key=_order)
-
-
-def _order(item: tuple[int, float]) -> tuple[float, int]:
-    return -item[1], item[0]
+                best = best_first([*best, *zip(vectors, values.tolist())], top_k)
+        return best

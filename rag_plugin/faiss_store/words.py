@@ -13,7 +13,7 @@ import numpy as np
 
 from .lexical import LexicalIndex, open_lexical, remake_lexical
 from .state import NOTHING, State
-from .vectors import Found
+from .vectors import Found, best_first
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +87,7 @@ class Words:
             found += self._files.search(text, top_k, older, allowed)
         if self._overlay is not None:
             found += self._overlay.search(text, top_k, mask, allowed)
-        return sorted(found, key=lambda item: (-item[1], item[0]))[:top_k]
+        return best_first(found, top_k)
 
     def rows(self) -> list[int]:
         """The rows that a search can find."""

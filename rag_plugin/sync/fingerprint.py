@@ -121,6 +121,15 @@ def differences(slot: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
     ]
 
 
+def all_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between what made an index and the settings as they are now, a sentence each."""
+    found = encoder_differences(old, new)
+    if old:
+        for slot in ("chunker", "reader"):
+            found += differences(slot, old[slot], new[slot])
+    return found
+
+
 def _shown(value: Any) -> str:
     return "unset" if value is None else repr(value)
 

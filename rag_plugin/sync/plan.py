@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .compare import Comparison, removed_documents
-from .fingerprint import differences, encoder_differences, fingerprint_of, same_vectors
+from .fingerprint import all_differences, fingerprint_of, same_vectors
 from .run import encoded_texts, sync_store, text_key
 
 if TYPE_CHECKING:
@@ -73,14 +73,8 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
     if live not in (None, generation):
         comparison.before = store.synced(live or 0)
     removed = removed_documents(items, {**comparison.before, **known})
-    changes: list[str] = []
     by_hand = old is not None and not old and len(store) > 0
-    if by_hand:
-        changes = encoder_differences({}, fingerprint)
-    elif old:
-        changes = encoder_differences(old, fingerprint)
-        for slot in ("chunker", "reader"):
-            changes += differences(slot, old[slot], fingerprint[slot])
+    changes = all_differences(old or {}, fingerprint) if old or by_hand else []
     assembly.get("chunker")  # that it cannot be built is no fault of a document
     count = tokenizer_of(encoder)
     nodes = texts = tokens = 0

@@ -17,7 +17,7 @@ from ..documents import Listed, Unlisted
 from ..errors import IndexMismatch
 from ..faiss_store.database import DocumentRecord
 from .compare import Batch, Comparison, removed_documents
-from .fingerprint import CURE, differences, encoder_differences, fingerprint_of, same_vectors
+from .fingerprint import CURE, all_differences, differences, encoder_differences, fingerprint_of, same_vectors
 from .record import MemoryRecord, SyncStore
 from .report import SyncReport
 
@@ -262,9 +262,7 @@ def refuse_changes(store: SyncStore, path: str, fingerprint: Mapping[str, Any], 
             )
         return
     if on_change == "error":
-        found = encoder_differences(old, fingerprint)
-        for slot in ("chunker", "reader"):
-            found += differences(slot, old[slot], fingerprint[slot])
+        found = all_differences(old, fingerprint)
         if found:
             raise IndexMismatch(path, found, CURE)
 
