@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -159,7 +158,7 @@ class Connection:
                 if self.is_blank():
                     for statement in _SCHEMA.split(";\n"):
                         run(statement)
-                    run("INSERT INTO meta VALUES ('format', ?), ('id', ?)", (str(FORMAT), uuid.uuid4().hex))
+                    run("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
         try:
             found = self.meta("format")
         except sqlite3.OperationalError as error:

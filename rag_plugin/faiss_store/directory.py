@@ -278,9 +278,11 @@ class IndexDirectory:
             StoreError: They cannot be written, and `force` is set.
         """
         with self.lock.held():
+            indexed = True
             try:
                 self._index_words()
             except OSError as error:
+                indexed = False
                 if force:
                     raise StoreError(f"{self.path}: {error}") from error
                 _log.warning("%s: %s", self.path, error)
@@ -295,10 +297,9 @@ class IndexDirectory:
                     made = write_base(self, database, state, stamp, force)
                 if made is None:
                     return
-                words = self.view.words
                 with database.transaction():
                     database.set_meta("snapshot", made.to_json())
-                    if words is None or covered(words.folder, words.language) == state:
+                    if indexed:  # else the words still need what came before
                         database.forget_before(state, made.removed_from)
             remove_old(self.path, made.file)
             with self._view_lock.writing():
