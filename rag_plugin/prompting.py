@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .encoding import estimated_tokens
+from .tokens import estimated_tokens
 
 if TYPE_CHECKING:
     from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper

@@ -17,9 +17,9 @@ from llama_index.core.schema import BaseNode, Document, MetadataMode, NodeRelati
 
 from rag_plugin.chunking import cut
 from rag_plugin.components import chunkers
-from rag_plugin.encoding import tokenizer_of
 from rag_plugin.errors import ComponentError
 from rag_plugin.readers import DirectoryReader
+from rag_plugin.tokens import tokenizer_of
 
 from .test_store_crash import Hashes
 

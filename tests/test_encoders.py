@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import ComponentError, load_config
-from rag_plugin.encoding import capacity, tokenizer_of, unseen_share
+from rag_plugin.tokens import capacity, tokenizer_of, unseen_share
 
 from .conftest import MINILM
 

@@ -166,6 +166,7 @@ LAYERS = [
         "documents",
         "file_formats",
         "models",
+        "tokens",
         "encoding",
         "prompting",
         "chunking",

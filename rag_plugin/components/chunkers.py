@@ -43,7 +43,7 @@ def sentence(
     """Cuts between sentences and paragraphs, filling each node up to the size."""
     from llama_index.core.node_parser import SentenceSplitter
 
-    from ..encoding import tokenizer_of
+    from ..tokens import tokenizer_of
 
     size, shared = _sizes(encoder, chunk_size, overlap)
     return SentenceSplitter(
@@ -58,7 +58,7 @@ def token(
     """Cuts between words when the size is reached, wherever that is."""
     from llama_index.core.node_parser import TokenTextSplitter
 
-    from ..encoding import tokenizer_of
+    from ..tokens import tokenizer_of
 
     size, shared = _sizes(encoder, chunk_size, overlap)
     return TokenTextSplitter(
@@ -90,8 +90,8 @@ def none(callback_manager: CallbackManager) -> NodeParser:
 
 
 def _sizes(encoder: BaseEmbedding, chunk_size: int | None, overlap: int | None) -> tuple[int, int]:
-    from ..encoding import capacity
     from ..errors import ComponentError
+    from ..tokens import capacity
 
     size = chunk_size or capacity(encoder)
     if overlap is None:

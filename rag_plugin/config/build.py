@@ -98,7 +98,7 @@ class Assembly:
     def _callback_manager(self) -> CallbackManager:
         from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
-        from ..encoding import estimated_tokens
+        from ..tokens import estimated_tokens
 
         # LlamaIndex overwrites the manager of an LLM or encoder that it is given; handing the object's
         # own one back to it keeps what an application has set there.

@@ -61,7 +61,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
         ComponentError: The reader's source as a whole is not there.
         DocumentError: A document failed and the config says `on_error: stop`.
     """
-    from ..encoding import tokenizer_of
+    from ..tokens import tokenizer_of
 
     store, encoder = sync_store(assembly), assembly.get("encoder")
     fingerprint = fingerprint_of(assembly)

@@ -214,7 +214,8 @@ class _Run:
 
     def _encode(self, nodes: Sequence[BaseNode], generation: int) -> dict[str, bytes]:
         """Give each node its vector; returns, by node id, what names its text."""
-        from ..encoding import encode_documents, unseen_share
+        from ..encoding import encode_documents
+        from ..tokens import unseen_share
 
         texts = encoded_texts(nodes)
         names = {text: text_key(text) for text in texts.values()}
