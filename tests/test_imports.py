@@ -177,6 +177,7 @@ LAYERS = [
         "ollama",
         "faiss_store",
         "word_retriever",
+        "merging",
     ],
     ["registry", "class_paths"],
     ["config"],
