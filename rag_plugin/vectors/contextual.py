@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ComponentError, QuestionError
-from .space import check_texts, shortened
+from ..errors import ComponentError
+from .space import check_texts
 from .spans import Span
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def token_vectors(encoder: BaseEmbedding, texts: Sequence[str]) -> Iterator[Toke
     """The tokens of each text with their vectors, as the model sees them behind the prompt for documents.
 
     A text that is longer than the model sees is read in windows that overlap by half, and each token has the vector
-    from the window that shows most of what is around it. So no token is left out.
+    from the window that shows most of what is around it. So no token is left out. A text of which the tokenizer
+    makes nothing, such as a lone invisible character, has no tokens.
 
     Raises:
         ComponentError: The encoder gives a vector for a text only; the message says which ones do for tokens.
@@ -112,7 +113,9 @@ class _Reader:
 
     def read(self, texts: Sequence[str]) -> Iterator[TokenVectors]:
         prepared = [self._prepare(text) for text in texts]
-        windows = [(number, window) for number, item in enumerate(prepared) for window in self._windows(item)]
+        windows = [
+            (number, window) for number, item in enumerate(prepared) if item.body for window in self._windows(item)
+        ]
         order = sorted(range(len(windows)), key=lambda place: -len(windows[place][1]))
         hidden: dict[int, list[tuple[range, NDArray[np.float32]]]] = {}
         for start in range(0, len(order), _WINDOWS):
@@ -123,6 +126,9 @@ class _Reader:
                 skipped = len(prepared[number].head)
                 hidden.setdefault(number, []).append((window, states[skipped : skipped + len(window)]))
         for number, (text, item) in enumerate(zip(texts, prepared)):
+            if not item.body:
+                yield TokenVectors(text, (), np.zeros((0, 0), dtype=np.float32))
+                continue
             vectors = _joined(len(item.body), hidden[number])
             # Some tokenizers have tokens that cover no character, such as a mark of the beginning.
             covering = [place for place, (start, end) in enumerate(item.spans) if start < end]
@@ -134,7 +140,7 @@ class _Reader:
         added = [bool(special) for special in found.special_tokens_mask]
         first = next((i for i, (_, end) in enumerate(found.offsets) if not added[i] and end > before), None)
         if first is None:
-            raise QuestionError(f"the encoder's tokenizer makes no token of {shortened(text)!r}")
+            return _Prepared([], [], [], ())
         last = max(i for i, is_added in enumerate(added) if not is_added)
         spans = tuple((max(0, start - before), max(0, end - before)) for start, end in found.offsets[first : last + 1])
         return _Prepared(found.ids[:first], found.ids[first : last + 1], found.ids[last + 1 :], spans)

@@ -69,6 +69,8 @@ def _in_context(
 ) -> Iterator[tuple[Piece, list[Span], NDArray[np.float32]]]:
     for piece, tokens in zip(pieces, token_vectors(encoder, [piece.text for piece in pieces])):
         wanted = _spans(tokens, granularity, only)
+        if not tokens.spans:
+            continue
         means = tokens.means(wanted)
         known = np.flatnonzero(~np.isnan(means).any(axis=1))  # a tokenizer makes nothing of some characters
         yield piece, [wanted[number] for number in known], means[known]
@@ -123,6 +125,8 @@ def vector_of(
         return encode(encoder, texts).directions.mean(axis=0)
     means = []
     for tokens in token_vectors(encoder, texts):
+        if not tokens.spans:
+            raise QuestionError(f"the encoder's tokenizer makes nothing of {tokens.text!r}")
         spans = [(0, len(tokens.text))] if only is None else _spans(tokens, "word", only)
         means.append(tokens.means(spans).mean(axis=0))
     return directions(np.stack(means)).mean(axis=0)

@@ -71,7 +71,7 @@ def read_concepts(path: str | os.PathLike[str]) -> dict[str, list[str]]:
 def words_of(
     texts: Iterable[str], most: int | None = None, *, by: Literal["frequency", "weight"] = "frequency"
 ) -> list[str]:
-    """The words of some texts, each once in the form that is most frequent, without numbers and single letters.
+    """The words of some texts, each once in its most frequent form, without numbers and single letters.
 
     Args:
         texts: Such as those of an index's nodes.
@@ -89,7 +89,7 @@ def words_of(
         count += 1
     frequency: Counter[str] = Counter()
     written: dict[str, str] = {}
-    for form, times in sorted(forms.items(), key=lambda item: (-item[1], item[0])):
+    for form, times in sorted(forms.items(), key=lambda item: (-item[1], item[0].swapcase())):
         letters = [character for character in form if character.isalpha()]
         if len(letters) > 1 or (letters and unicodedata.category(letters[0]) == "Lo"):
             name = same_text(form)
