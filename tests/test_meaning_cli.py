@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from rag_plugin import build_engine
 from rag_plugin.cli import cli
 from rag_plugin.cli.meaning.table import fitted, similarity_table, width
 
-from .conftest import DOCUMENTS, MINILM
+from .conftest import DOCUMENTS, MINILM, ROOT
 from .test_imports import imported_by
 
 MODEL = ["--model", MINILM]
@@ -423,3 +425,35 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: 'king - ', character 6: nothing stands behind the '-'\n"
+
+
+# ---------------------------------------------------------------------------------- the page about it
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """(command, output) of each `$` line of docs/meaning.md."""
+    text = (ROOT / "docs" / "meaning.md").read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def test_the_page_shows_what_the_commands_say(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"encoder: {{type: huggingface, model: '{MINILM}'}}\n")
+    commands = shown_commands()
+    assert len(commands) >= 12
+    for command, output in commands:
+        words = shlex.split(command)
+        if words[0] == "cat":
+            (tmp_path / words[1]).write_text(output)
+            continue
+        lines, shown = said(*words[1:]).splitlines(), output.splitlines()
+        number = re.compile(r"-?\d\.\d\d+")
+        assert [number.sub("#", line) for line in lines] == [number.sub("#", line) for line in shown], command
+        for line, other in zip(lines, shown):  # the last digit is not the same on every processor
+            assert [float(value) for value in number.findall(line)] == pytest.approx(
+                [float(value) for value in number.findall(other)], abs=0.011
+            )
