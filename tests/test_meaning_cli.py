@@ -185,6 +185,24 @@ def test_a_table_is_aligned_whatever_the_writing() -> None:
     assert fitted("\x1b[31mred", 10) == " [31mred  "
 
 
+def test_a_table_that_is_too_wide_is_broken_into_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    names, matrix = ["a", "b", "c"], [[1, 0.25, 0.5], [0.25, 1, 0.75], [0.5, 0.75, 1]]
+    assert similarity_table(names, matrix, 16) == [
+        "       a      b",
+        "a   1.00   0.25",
+        "b   0.25   1.00",
+        "c   0.50   0.75",
+        "",
+        "       c",
+        "a   0.50",
+        "b   0.75",
+        "c   1.00",
+    ]
+    assert similarity_table(names, matrix, 5)[-1] == "c   1.00"
+    assert len(similarity_table(names, matrix, 22)) == 4
+
+
 def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[48;2;253;231;37m" in similarity_table(["a"], [[1.0]])[1]
     monkeypatch.setenv("NO_COLOR", "1")

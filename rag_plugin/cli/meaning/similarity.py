@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,8 @@ def similarity(
     elif as_csv:
         _write_csv(names, matrix)
     elif len(space) <= _LARGEST_TABLE:
-        for line in similarity_table(names, matrix):
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in similarity_table(names, matrix, columns):
             click.echo(line)
     elif heatmap is None:
         raise click.UsageError(f"{len(space):,} rows are too many to read; take --csv, --json or --heatmap")

@@ -31,20 +31,35 @@ def fitted(text: str, columns: int) -> str:
     return line + " " * (columns - width(line))
 
 
-def similarity_table(names: Sequence[str], matrix: Any) -> list[str]:
-    """The lines of a table of cosines, shape (len(names), len(names)); the rows carry the names."""
+def similarity_table(names: Sequence[str], matrix: Any, columns: int | None = None) -> list[str]:
+    """The lines of a table of cosines; the rows carry the names.
+
+    Args:
+        names: Of rows and columns.
+        matrix: Shape (len(names), len(names)).
+        columns: Of the terminal; a wider table is broken into several, one below the other.
+    """
     lines = [" ".join(name.split()) for name in names]
-    columns = [str(number) for number in range(1, len(names) + 1)]
+    heads = [str(number) for number in range(1, len(names) + 1)]
     numbered = any(width(line) > _HEADER for line in lines)
     if not numbered:
-        columns = lines
+        heads = lines
     rows = [f"{number} {line}" for number, line in enumerate(lines, 1)] if numbered else lines
     first = min(_LONGEST, max(map(width, rows)))
-    sizes = [max(5, width(fitted(column, _HEADER).rstrip())) for column in columns]
-    table = [" " * first + "".join("  " + _right(column, size) for column, size in zip(columns, sizes))]
-    for row, values in zip(rows, matrix):
-        cells = (_shaded(f"{value:{size}.2f}", float(value)) for value, size in zip(values, sizes))
-        table.append(fitted(row, first) + "".join(" " + cell for cell in cells))
+    sizes = [max(5, width(fitted(head, _HEADER).rstrip())) for head in heads]
+    table: list[str] = []
+    start = 0
+    while start < len(names):
+        end, room = start, (columns or 10**9) - first
+        while end < len(names) and (end == start or room >= sizes[end] + 2):
+            room -= sizes[end] + 2
+            end += 1
+        table += [""] if table else []
+        table.append(" " * first + "".join("  " + _right(heads[place], sizes[place]) for place in range(start, end)))
+        for row, values in zip(rows, matrix):
+            cells = (_shaded(f"{values[place]:{sizes[place]}.2f}", float(values[place])) for place in range(start, end))
+            table.append(fitted(row, first) + "".join(" " + cell for cell in cells))
+        start = end
     return table
 
 
