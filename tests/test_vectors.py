@@ -141,7 +141,7 @@ def test_an_empty_space_says_so() -> None:
 def test_each_text_is_encoded_once_and_in_its_place() -> None:
     encoder = Letters(seen=[])
     space = encode(encoder, ["ab", "b", "ab"])
-    assert encoder.seen == ["ab", "b"]
+    assert sorted(encoder.seen) == ["ab", "b"]
     assert space.vectors[:, :2].tolist() == [[1, 1], [0, 1], [1, 1]]
     assert space.select([1, 0]).texts == ["b", "ab"]
 
@@ -374,7 +374,7 @@ def new(encoder: Letters) -> list[str]:
 def test_words_are_encoded_once() -> None:
     encoder = Letters(seen=[])
     first = encode_vocabulary(encoder, ["king", "queen", "king"])
-    assert new(encoder) == ["king", "queen"]
+    assert sorted(new(encoder)) == ["king", "queen"]
     again = encode_vocabulary(encoder, ["queen", "prince", "king"])
     assert new(encoder) == ["prince"]
     assert np.array_equal(again.vectors[[2, 0]], first.vectors[:2])

@@ -74,7 +74,7 @@ def nearest(
     """What is nearest in meaning to TEXT: documents, sentences, words, tokens or concepts.
 
     Looks into the index, or into the lines of a file, each of which is a document then. Without TEXT, finds what is
-    nearest to each concept that is named.
+    nearest to each concept that is named, besides its examples.
 
     \b
       rag-plugin nearest "how do I swap the encoder" --granularity sentence
@@ -101,7 +101,8 @@ def nearest(
         elif not found:  # the lines are the same for each
             space = _in_file(assembly, str(vocabulary), kind)
         vector = vector_of(encoder, examples, piece_kind, only=word)
-        found[name] = space.nearest(vector, top_k, each=occurrences or kind in ("document", "concept"))
+        each = occurrences or kind in ("document", "concept")
+        found[name] = space.nearest(vector, top_k, each=each, leave_out=() if text is not None else examples)
     if as_json:
         data = [
             {"of": name, "nearest": [{**piece_data(item.piece), "score": round(item.score, 6)} for item in items]}
@@ -143,7 +144,7 @@ def _in_file(assembly: Assembly, file: str, kind: str) -> Space:
     from ...vectors import encode_pieces, read_lines
 
     if kind == "document":
-        return vocabulary_of(assembly, file, 0)
+        return vocabulary_of(assembly, file)
     return encode_pieces(encoder_of(assembly), read_lines(file), kind)  # type: ignore[arg-type]
 
 

@@ -92,10 +92,15 @@ def assembly_for(
 
 
 def encoder_of(assembly: Assembly) -> BaseEmbedding:
+    """The encoder, loaded with a word about what takes the time; of a command's calls the first one loads it."""
     with quiet_libraries():
-        if sys.stderr.isatty():
-            note(click.style("loading the encoder ...", dim=True))
+        assembly.keep("word about loading", _say_loading)
         return assembly.get("encoder")  # type: ignore[no-any-return]
+
+
+def _say_loading() -> None:
+    if sys.stderr.isatty():
+        note(click.style("loading the encoder ...", dim=True))
 
 
 def nodes_of(assembly: Assembly, *, checked: bool) -> Space:
@@ -111,7 +116,7 @@ def nodes_of(assembly: Assembly, *, checked: bool) -> Space:
 
 
 def vocabulary_of(
-    assembly: Assembly, file: str | None, most: int, by: Literal["frequency", "weight"] = "frequency"
+    assembly: Assembly, file: str | None, most: int | None = None, by: Literal["frequency", "weight"] = "frequency"
 ) -> Space:
     """The lines of a file, or the words of the index, with their vectors.
 
