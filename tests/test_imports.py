@@ -184,6 +184,7 @@ LAYERS = [
     ["components"],
     ["sync"],
     ["engine"],
+    ["vectors"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
