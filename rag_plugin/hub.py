@@ -24,6 +24,7 @@ _UNWANTED = (
 )
 _OF_BACKEND = {"onnx": ("onnx/*", "*.onnx", "*.onnx_data"), "openvino": ("openvino/*", "openvino_model.*")}
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
+_ANY_WEIGHTS = (*_WEIGHTS, "*.onnx", "*.xml")
 _TOKENIZERS = (
     "tokenizer.json",
     "vocab.txt",
@@ -180,8 +181,9 @@ def wanted_files(names: Iterable[str], backend: str = "torch") -> list[str]:
 
 
 def fetch(model: HubModel) -> Fetched:
-    """Download what is missing of a model into the hub's cache; what was begun before goes on where it broke off.
+    """Download what is missing of a model into the hub's cache; files that are whole are kept.
 
+    A connection that breaks is taken up again where it broke, a few times.
     Honours HF_ENDPOINT, HF_HOME, HF_TOKEN and the other variables of huggingface_hub; progress goes to stderr.
 
     Raises:
@@ -194,6 +196,8 @@ def fetch(model: HubModel) -> Fetched:
         info = HfApi().model_info(model.name, revision=model.revision, files_metadata=True)
         sizes = {item.rfilename: item.size or 0 for item in info.siblings or []}
         names = wanted_files(sizes, model.backend)
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in _ANY_WEIGHTS):
+            raise ComponentError(f"{model.name!r} has no weights that a model could be loaded from")
         before = _cached_names(model, str(info.sha), names)
         _refuse_full_disk(model, constants.HF_HUB_CACHE, sum(sizes[name] for name in names if name not in before))
         folder = snapshot_download(model.name, revision=model.revision, allow_patterns=names)
@@ -292,7 +296,7 @@ def _clear_error(model: HubModel, error: BaseException) -> ComponentError | None
     if from_network or isinstance(error, (errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)):
         return ComponentError(
             f"{at} cannot be fetched from {hub}: {_first_line(error)}\n"
-            "check the network, or set HF_ENDPOINT to a mirror; fetching again goes on where this broke off"
+            "check the network, or set HF_ENDPOINT to a mirror; what was fetched whole is kept"
         )
     return None
 

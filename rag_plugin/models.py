@@ -48,6 +48,11 @@ def find_model(model: str, part: str) -> ModelSource:
     return ModelSource(model, model, False)
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model is named by its id on a hub: it is neither a path nor in a package."""
+    return not (model.startswith(PACKAGE) or os.path.isabs(model))
+
+
 def _in_package(model: str, part: str) -> ModelSource:
     package, _, inner = model.removeprefix(PACKAGE).partition("/")
     if not package.isidentifier():
