@@ -177,6 +177,7 @@ LAYERS = [
         "model_families",
         "batching",
         "encoder_processes",
+        "ollama_encoder",
         "sentence_model",
         "sentence_encoder",
         "transformers_llm",

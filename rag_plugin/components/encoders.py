@@ -9,8 +9,17 @@ from pydantic import Field
 from ..config.paths import ModelFiles
 
 if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.callbacks import CallbackManager
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+
+QueryPrompt = Annotated[
+    str | None,
+    Field(description="Text put before a question; unset, the model's own, or that of its family (e5, bge, ...)."),
+]
+DocumentPrompt = Annotated[
+    str | None, Field(description="Text put before a node's text; unset, the model's own, or that of its family.")
+]
 
 
 def huggingface(
@@ -25,14 +34,8 @@ def huggingface(
             "Python package (`package:NAME` or `package:NAME/inner/path`).",
         ),
     ],
-    query_prompt: Annotated[
-        str | None,
-        Field(description="Text put before a question; unset, the model's own, or that of its family (e5, bge, ...)."),
-    ] = None,
-    document_prompt: Annotated[
-        str | None,
-        Field(description="Text put before a node's text; unset, the model's own, or that of its family."),
-    ] = None,
+    query_prompt: QueryPrompt = None,
+    document_prompt: DocumentPrompt = None,
     pooling: Annotated[
         Literal["mean", "cls", "max", "lasttoken"] | None,
         Field(description="How token vectors become one; unset, as the model says, and mean for a bare transformer."),
@@ -93,5 +96,53 @@ def huggingface(
         document_prompt=document_prompt,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        callback_manager=callback_manager,
+    )
+
+
+def ollama(
+    callback_manager: CallbackManager,
+    *,
+    model: Annotated[str, Field(min_length=1, description="A model's name on the server, such as `nomic-embed-text`.")],
+    base_url: Annotated[
+        str, Field(pattern=r"^https?://", description="Where the server listens.")
+    ] = "http://localhost:11434",
+    query_prompt: QueryPrompt = None,
+    document_prompt: DocumentPrompt = None,
+    normalize: Annotated[
+        bool, Field(description="Scale vectors to length 1; false takes them as the server gives them.")
+    ] = True,
+    truncate_dim: Annotated[
+        int | None,
+        Field(gt=0, description="Keep only so many numbers of a vector; for models that were trained for it."),
+    ] = None,
+    context_window: Annotated[
+        int | None, Field(gt=0, description="How many tokens of a text the server takes; unset, the server's own.")
+    ] = None,
+    timeout: Annotated[
+        float, Field(gt=0, description="Seconds to wait for the vectors of some texts; a model may load first.")
+    ] = 300.0,
+    keep_alive: Annotated[
+        str | float | None,
+        Field(description="How long the model stays loaded, such as `10m`; unset, the server's own."),
+    ] = None,
+    headers: Annotated[
+        dict[str, str] | None, Field(description="HTTP headers for the server; put secrets in as `${NAME}`.")
+    ] = None,
+) -> BaseEmbedding:
+    """A model on an Ollama server. Building it does not talk to the server; a text that is too long is an error."""
+    from ..ollama_encoder import make_ollama_encoder
+
+    return make_ollama_encoder(
+        model=model,
+        base_url=base_url,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+        normalize=normalize,
+        truncate_dim=truncate_dim,
+        context_window=context_window,
+        timeout=timeout,
+        keep_alive=keep_alive,
+        headers=headers,
         callback_manager=callback_manager,
     )
