@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -15,20 +15,62 @@ if TYPE_CHECKING:
 PROBE = "The quick brown fox jumps over the lazy dog near 42 rivers; naïve café, 東京."
 
 
-def encode_documents(encoder: BaseEmbedding, texts: Sequence[str]) -> NDArray[np.float32]:
+Progress = Callable[[int, int], None]
+"""Called with how many texts, and how many tokens, were encoded since it was last called; 0 tokens where unknown."""
+
+_PART = 512  # texts that an encoder without a way of its own gets together, the longest first
+
+
+@runtime_checkable
+class MatrixEncoder(Protocol):
+    """An encoder that encodes any number of texts at once: it sorts and batches them, and gives the matrix itself.
+
+    Both methods return float32 of shape (len(texts), dimension), also for no texts at all.
+    """
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]: ...
+    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]: ...
+
+
+def encode_documents(
+    encoder: BaseEmbedding, texts: Sequence[str], progress: Progress | None = None
+) -> NDArray[np.float32]:
     """Vectors of documents' texts from any encoder: float32, shape (len(texts), dimension)."""
-    many = getattr(encoder, "encode_documents", None)
-    if many is not None:
-        return many(texts)  # type: ignore[no-any-return]
-    return np.asarray(encoder.get_text_embedding_batch(list(texts)), dtype=np.float32)
+    if isinstance(encoder, MatrixEncoder):
+        return encoder.encode_documents(texts, progress)
+    return _in_parts(encoder.get_text_embedding_batch, encoder, texts, progress)
 
 
-def encode_queries(encoder: BaseEmbedding, texts: Sequence[str]) -> NDArray[np.float32]:
+def encode_queries(
+    encoder: BaseEmbedding, texts: Sequence[str], progress: Progress | None = None
+) -> NDArray[np.float32]:
     """Vectors of questions from any encoder, with its prompt for them: float32, shape (len(texts), dimension)."""
-    many = getattr(encoder, "encode_queries", None)
-    if many is not None:
-        return many(texts)  # type: ignore[no-any-return]
-    return np.asarray([encoder.get_query_embedding(text) for text in texts], dtype=np.float32)
+    if isinstance(encoder, MatrixEncoder):
+        return encoder.encode_queries(texts, progress)
+    return _in_parts(lambda part: [encoder.get_query_embedding(text) for text in part], encoder, texts, progress)
+
+
+def _in_parts(
+    encode: Callable[[list[str]], list[list[float]]],
+    encoder: BaseEmbedding,
+    texts: Sequence[str],
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    """A part at a time: lists of Python's own numbers take eight times the memory of a matrix."""
+    if not len(texts):
+        return np.empty((0, len(encoder.get_text_embedding(PROBE))), dtype=np.float32)
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True)
+    found: NDArray[np.float32] | None = None
+    for start in range(0, len(order), _PART):
+        numbers = order[start : start + _PART]
+        rows = np.asarray(encode([texts[number] for number in numbers]), dtype=np.float32)
+        if found is None:
+            found = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+        found[numbers] = rows
+        if progress is not None:
+            progress(len(numbers), 0)
+    assert found is not None
+    return found
 
 
 def probe(encoder: BaseEmbedding) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ RagPluginError
 ├── QuestionError (ValueError)    the question itself is unusable, e.g. empty
 ├── DocumentError                 one document cannot be read or cut; carries its id
 ├── LLMError                      the LLM's server or model did not answer as it should
+├── EncoderError                  a text could not be encoded: the text, a server or a process is at fault
 └── StoreError                    the index cannot do what was asked
     ├── IndexNotBuilt             nothing was ever synced into it
     ├── IndexMismatch             it was built by other settings; `differences` names them
@@ -112,6 +113,10 @@ class DocumentError(RagPluginError):
 
 class LLMError(RagPluginError):
     """The LLM did not answer as it should."""
+
+
+class EncoderError(RagPluginError):
+    """A text could not be encoded."""
 
 
 class StoreError(RagPluginError):

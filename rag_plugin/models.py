@@ -48,6 +48,11 @@ def find_model(model: str, part: str) -> ModelSource:
     return ModelSource(model, model, False)
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model is named by its id on a hub: it is neither a path nor in a package."""
+    return not (model.startswith(PACKAGE) or os.path.isabs(model))
+
+
 def _in_package(model: str, part: str) -> ModelSource:
     package, _, inner = model.removeprefix(PACKAGE).partition("/")
     if not package.isidentifier():
@@ -72,19 +77,3 @@ def _in_package(model: str, part: str) -> ModelSource:
             found = matches[0] if marker == "*.gguf" else matches[0].parent
             return ModelSource(str(found), model, True)
     raise ComponentError(f"{part}: the package {package!r} holds no model")
-
-
-def is_cached(model: str, revision: str | None) -> bool:
-    """Whether a hub model's files lie in the local cache, so that no network is needed."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
-
-
-def hub_error(part: str, source: ModelSource, error: Exception) -> ComponentError:
-    """What to tell about a hub model that cannot be loaded."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ComponentError(
-        f"{part}: the model {source.name!r} cannot be loaded from the hub or its cache: {reason}\n"
-        "check the name and the network; a folder is written ./folder, a model inside a package package:NAME"
-    )

@@ -63,7 +63,10 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "hierarchical": "rag_plugin.components.chunkers:hierarchical",
         "none": "rag_plugin.components.chunkers:none",
     },
-    "encoder": {"huggingface": "rag_plugin.components.encoders:huggingface"},
+    "encoder": {
+        "huggingface": "rag_plugin.components.encoders:huggingface",
+        "ollama": "rag_plugin.components.encoders:ollama",
+    },
     "store": {"faiss": "rag_plugin.components.stores:faiss"},
     "llm": {
         "ollama": "rag_plugin.components.llms:ollama",

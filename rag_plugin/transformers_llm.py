@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from .errors import ComponentError
-from .models import find_model, hub_error, is_cached
+from .hub import HubModel, cached_folder
+from .models import find_model
 
 _PART = "llm 'huggingface'"
 _log = logging.getLogger(__name__)
@@ -114,21 +115,20 @@ def load_transformers_llm(
         ComponentError: The model cannot be found, or not loaded.
     """
     source = find_model(model, _PART)
-    name, gguf = source.name, {}
+    hub_model = HubModel(source.name, revision, has_modules=False, trust_remote_code=trust_remote_code)
+    # A model of the hub is loaded as the folder that it is in the cache, so that nothing is looked for in the network.
+    name, gguf = source.name if source.is_local else cached_folder(hub_model, _PART), {}
     if source.is_gguf:
         name, gguf = os.path.dirname(source.name), {"gguf_file": os.path.basename(source.name)}
     common = {
-        "revision": revision,
         "trust_remote_code": trust_remote_code,
-        "local_files_only": source.is_local or is_cached(source.name, revision),
+        "local_files_only": True,
         **gguf,
     }
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **common)
         loaded = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map=device, **common)
     except (OSError, ValueError) as error:
-        if not source.is_local:
-            raise hub_error(_PART, source, error) from error
         first = str(error).strip().partition("\n")[0]
         raise ComponentError(f"{_PART}: {source.name} holds no model that can be loaded: {first}") from error
     limit = getattr(loaded.config, "max_position_embeddings", None)

@@ -112,7 +112,11 @@ def test_wrong_usage_is_told_on_stderr_with_exit_code_2(arguments: list[str], sa
 def test_init_writes_a_config_that_checks_as_it_is() -> None:
     done = main("init")
     assert (done.returncode, done.stdout) == (0, "config.yaml\n")
-    assert done.stderr == 'Put documents into docs, then:  rag-plugin -c config.yaml ask "your question"\n'
+    assert done.stderr == (
+        "Put documents into docs, then:\n"
+        "  rag-plugin -c config.yaml fetch                  downloads the encoder, once\n"
+        '  rag-plugin -c config.yaml ask "your question"\n'
+    )
     assert Path("docs").is_dir()
     text = Path("config.yaml").read_text(encoding="utf-8")
     assert text.count("#") > 20
@@ -291,7 +295,7 @@ def test_show_is_a_config_with_the_origin_of_each_value() -> None:
     assert "  type: directory # base.yaml line 1" in lines
     assert "  top_k: 3 # config.yaml line 3" in lines
     assert "  type: none # --set" in lines
-    assert "  batch_size: 32 # default" in lines
+    assert "  batch_size: auto # default" in lines
     Path("shown.yaml").write_text(done.stdout, encoding="utf-8")
     assert load_config("shown.yaml") == load_config("config.yaml")
     as_json = main("show", "--json")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rag_plugin import ComponentError, load_config
-from rag_plugin.tokens import capacity, tokenizer_of, unseen_share
+from rag_plugin import ComponentError, MissingPackage, load_config
+from rag_plugin.tokens import capacity, limit, tokens_of
 
 from .conftest import MINILM
 
@@ -94,7 +94,7 @@ def test_the_models_own_prompts_are_used(minilm: Any, with_prompts: Path) -> Non
     query, text = encoder.get_query_embedding("heron"), encoder.get_text_embedding("heron")
     assert np.abs(np.array(query) - minilm.get_text_embedding("question: heron")).max() < 1e-6
     assert np.abs(np.array(text) - minilm.get_text_embedding("passage: heron")).max() < 1e-6
-    assert capacity(encoder) == 254 - len(tokenizer_of(encoder)("passage: "))
+    assert capacity(encoder) == limit(encoder) == 254 - tokens_of(encoder).counts(["passage: "])[0]
 
 
 def test_prompts_of_the_config_win(minilm: Any, with_prompts: Path) -> None:
@@ -133,13 +133,71 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         encoder_of(model=str(tmp_path))
 
 
-def test_a_hub_model_that_cannot_be_had_says_what_to_check() -> None:
+def test_a_setting_that_the_model_cannot_follow_is_refused() -> None:
     with pytest.raises(ComponentError) as caught:
-        encoder_of(model="nobody/no-such-model")
-    text = str(caught.value)
-    assert text.startswith("encoder 'huggingface': the model 'nobody/no-such-model' cannot be loaded from the hub")
-    assert text.endswith(
-        "check the name and the network; a folder is written ./folder, a model inside a package package:NAME"
+        encoder_of(truncate_dim=385)
+    assert str(caught.value) == "encoder 'huggingface': truncate_dim 385 is more than the 384 numbers of a vector"
+
+
+@pytest.mark.parametrize("setting", ["device", "devices"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gpu0", "is no device that torch knows; write cpu, cuda, cuda:1 or mps"),
+        ("cuda:0", "sees no CUDA device here; install a torch with CUDA, or leave it unset"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(setting: str, name: str, reason: str) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(ComponentError) as caught:
+        encoder_of(**{setting: name if setting == "device" else [name]})
+    assert str(caught.value).startswith(f"encoder 'huggingface': {setting} ")
+    assert repr(name) in str(caught.value)
+    assert str(caught.value).endswith(reason)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_backend_that_is_not_installed_names_its_extra(backend: str) -> None:
+    if importlib.util.find_spec("optimum") is not None:
+        pytest.skip("optimum is installed here")
+    with pytest.raises(MissingPackage) as caught:
+        encoder_of(backend=backend)
+    cure = f'pip install "rag-plugin[{backend}]"'
+    assert str(caught.value) == f"encoder 'huggingface' with backend {backend} needs the package 'optimum': {cure}"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_numbers_give_nearly_the_same_vectors_as_float32(minilm: Any, dtype: str) -> None:
+    encoder = encoder_of(dtype=dtype, device="cpu")
+    assert encoder.identity()["dtype"] == dtype
+    texts = ["a heron", "The heron stands in shallow water and eats fish.", "x " * 400]
+    vectors = encoder.encode_documents(texts)
+    assert vectors.dtype == np.float32
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-6  # scaled as float32, not as half numbers
+    likeness = (vectors * minilm.encode_documents(texts)).sum(axis=1)
+    assert likeness.min() > 0.999
+
+
+def test_truncate_dim_keeps_the_first_numbers_scaled_to_length_one(minilm: Any) -> None:
+    encoder = encoder_of(truncate_dim=64)
+    whole = minilm.encode_documents(["a heron eats fish"])[0, :64]
+    assert encoder.dimension == 64
+    assert encoder.encode_documents([]).shape == (0, 64)
+    assert np.abs(encoder.encode_documents(["a heron eats fish"])[0] - whole / np.linalg.norm(whole)).max() < 1e-6
+
+
+def test_pooling_is_refused_where_the_model_has_none(tmp_path: Path) -> None:
+    copy = tmp_path / "unpooled"
+    shutil.copytree(folder(), copy)
+    modules = json.loads((copy / "modules.json").read_text())
+    (copy / "modules.json").write_text(json.dumps([item for item in modules if "Pooling" not in item["type"]]))
+    with pytest.raises(ComponentError) as caught:
+        encoder_of(model=str(copy), pooling="cls")
+    assert str(caught.value) == (
+        "encoder 'huggingface': this model makes its vectors without pooling, so pooling cannot be 'cls'"
     )
 
 
@@ -149,10 +207,11 @@ def test_the_size_of_a_chunk_follows_the_encoder(minilm: Any) -> None:
 
 def test_the_tokenizer_counts_beyond_what_the_encoder_reads(minilm: Any) -> None:
     minilm.get_text_embedding("x " * 1000)
-    assert len(tokenizer_of(minilm)("x " * 1000)) == 1000
+    assert tokens_of(minilm).counts(["x " * 1000, "", "x"]).tolist() == [1000, 0, 1]
+    assert tokens_of(minilm).starts("x " * 1000).tolist() == list(range(0, 2000, 2))
 
 
-def test_what_no_vector_sees_is_counted(minilm: Any) -> None:
-    too_long, share = unseen_share(minilm, ["x " * 508, "x " * 10])
-    assert too_long == 1
-    assert share == pytest.approx(254 / 518)
+def test_a_word_that_is_too_long_for_the_tokenizer_counts_as_if_it_were_divided(minilm: Any) -> None:
+    tokens = tokens_of(minilm)
+    assert tokens.counts(["word " + "x" * 30_000])[0] > 10_000
+    assert len(tokens.starts("word " + "x" * 30_000)) == tokens.counts(["word " + "x" * 30_000])[0]

@@ -31,7 +31,11 @@ def init(settings: Settings, directory: Path) -> None:
             raise click.ClickException(f"{target} is there already, and is left as it is") from None
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     click.echo(target)
-    note(f'Put documents into {documents}, then:  rag-plugin -c {target} ask "your question"')
+    note(
+        f"Put documents into {documents}, then:\n"
+        f"  rag-plugin -c {target} fetch                  downloads the encoder, once\n"
+        f'  rag-plugin -c {target} ask "your question"'
+    )
 
 
 @cli.command()

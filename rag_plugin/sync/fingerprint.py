@@ -24,9 +24,15 @@ CURE = (
 
 # Settings that change where and how fast vectors are made, not which.
 _NEUTRAL = frozenset(
-    "device batch_size embed_batch_size show_progress show_progress_bar num_workers parallel_process timeout "
+    "device devices batch_size embed_batch_size show_progress show_progress_bar num_workers parallel_process timeout "
     "request_timeout keep_alive headers api_key token cache_folder trust_remote_code".split()
 )
+
+# Recorded, but an index has no vector of a question.
+_OF_QUESTIONS = frozenset({"query_prompt"})
+
+# What an encoder says that answers for itself, besides its settings.
+_IDENTITY = frozenset({"weights", "document_prompt"})
 
 
 def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
@@ -40,7 +46,12 @@ def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
     encoder = assembly.get("encoder")
     vector = probe(encoder)
     described = _described(assembly, "encoder")
-    described["model"] = str(getattr(encoder, "model_name", described.get("model", "")))
+    identity = getattr(encoder, "identity", None)
+    if callable(identity):
+        # What is in effect says more than what is set: a model's own prompt is the same prompt when it is written out.
+        described = {"type": described["type"], **identity()}
+    else:
+        described["model"] = str(getattr(encoder, "model_name", described.get("model", "")))
     return {
         "encoder": described,
         "dimension": int(vector.size),
@@ -108,15 +119,21 @@ def encoder_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 
     if "probe" not in old:
         return ["its vectors were added by hand, by an encoder that is not recorded"]
-    found = differences("encoder", old["encoder"], new["encoder"])
+    one, other = (
+        {key: value for key, value in part["encoder"].items() if key not in _OF_QUESTIONS} for part in (old, new)
+    )
+    if _IDENTITY <= one.keys() & other.keys():
+        # Both have answered for themselves, so that it does not matter who built them.
+        one, other = {**one, "type": ""}, {**other, "type": ""}
+    found = differences("encoder", one, other)
     if old["dimension"] != new["dimension"]:
         return [*found, f"encoder: vectors of {old['dimension']} numbers then, of {new['dimension']} now"]
     first, second = unpack(old["probe"]), unpack(new["probe"])
     norms = float(np.linalg.norm(first) * np.linalg.norm(second))
     likeness = float(first @ second) / norms if norms else 1.0
-    if likeness >= 0.999 and old["encoder"]["type"] != new["encoder"]["type"]:
+    if likeness >= 0.999 and one["type"] != other["type"]:
         # A ready object has no section to compare with: there the vector speaks, and the model's name.
-        return differences("encoder", {"model": old["encoder"]["model"]}, {"model": new["encoder"]["model"]})
+        return differences("encoder", {"model": one["model"]}, {"model": other["model"]})
     if likeness < 0.999 and not found:
         found.append(f"encoder: other weights under the same name (the same sentence gives cosine {likeness:.3f})")
     return found

@@ -12,7 +12,8 @@ class SyncReport:
 
     `failed` pairs a document's id with the reason; it is listed by every sync until the document is mended
     or gone, and the version that was synced before, if any, stays searchable. `nodes_cut` counts the nodes
-    written by this sync that are longer than the encoder sees. `seconds` is wall-clock time.
+    written by this sync that are longer than the encoder sees. `tokens_encoded` is 0 where the encoder does not count
+    its tokens. `seconds` is wall-clock time.
     """
 
     added: list[str] = field(default_factory=list)
@@ -22,6 +23,7 @@ class SyncReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
     nodes_written: int = 0
     texts_encoded: int = 0
+    tokens_encoded: int = 0
     nodes_cut: int = 0
     seconds: float = 0.0
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__package__)
 
 _DOCUMENTS = 100  # carried over together
-_AT_ONCE = 512  # texts that the encoder gets together
+_OFTEN = 0.2  # seconds between two words about how far encoding is
 
 
 def sync(assembly: Assembly) -> SyncReport:
@@ -64,7 +64,8 @@ class _Run:
         self.encoder = assembly.get("encoder")
         self.fingerprint = fingerprint_of(assembly)
         self.found = Comparison(assembly, self.fingerprint)
-        self.nodes_written = self.texts_encoded = 0
+        self.nodes_written = self.texts_encoded = self.tokens_encoded = 0
+        self.seconds_encoding = 0.0
         self.say: Callable[[str], Any] = str
         self.recent: dict[bytes, NDArray[np.float32]] = {}  # what the batch before encoded, which is not written yet
         self.seen: Mapping[str, DocumentRecord] | None = None  # the records before the lock was taken
@@ -103,6 +104,7 @@ class _Run:
             self.found.failed,
             self.nodes_written,
             self.texts_encoded,
+            self.tokens_encoded,
             self.found.cutter.unseen.left,
             time.perf_counter() - started,
         )
@@ -231,18 +233,38 @@ class _Run:
         known = self.store.known_vectors(generation, list(names.values()))
         known.update((key, self.recent[key]) for key in names.values() if key in self.recent)
         new = [text for text, name in names.items() if name not in known]
-        # Sorted over the whole batch, so that texts of one length are together; in parts, to tell how far it is.
-        new.sort(key=len, reverse=True)
-        for start in range(0, len(new), _AT_ONCE):
-            part = new[start : start + _AT_ONCE]
-            self.say(f"{start} of {len(new)} texts encoded")
-            known.update(zip([names[text] for text in part], encode_documents(self.encoder, part)))
+        # All that was read at once, so that the encoder finds texts of one length to put together.
+        if new:
+            known.update(
+                zip([names[text] for text in new], encode_documents(self.encoder, new, self._progress(len(new))))
+            )
         self.say("")
         self.recent = known
-        self.texts_encoded += len(new)
         for node in nodes:
             node.embedding = known[names[texts[node.node_id]]].tolist()
         return {name: names[text] for name, text in texts.items()}
+
+    def _progress(self, coming: int) -> Callable[[int, int], None]:
+        """What counts the texts and tokens while they are encoded, and says how far and how fast it goes."""
+        started = last = time.perf_counter()
+        before, seconds_before = self.texts_encoded, self.seconds_encoding
+
+        def count(texts: int, tokens: int) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            self.texts_encoded += texts
+            self.tokens_encoded += tokens
+            self.seconds_encoding = seconds_before + now - started
+            if now - last < _OFTEN:
+                return
+            last = now
+            words = [f"{self.texts_encoded - before:,} of {coming:,} texts"]
+            for number, what in ((self.texts_encoded, "texts"), (self.tokens_encoded, "tokens")):
+                if number:
+                    words.append(f"{number / self.seconds_encoding:,.0f} {what}/s")
+            self.say(", ".join(words))
+
+        return count
 
 
 def _next(batches: Iterator[Batch]) -> Batch | None:

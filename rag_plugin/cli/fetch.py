@@ -1,0 +1,68 @@
+"""The command that downloads models; nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from .common import Settings, cli, common, note
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..hub import HubModel
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="What was fetched as JSON.")
+@common
+def fetch(settings: Settings, as_json: bool) -> None:
+    """Download the models of a hub that the config names.
+
+    They go into the cache of huggingface_hub, only the files that are needed; what is there already is kept.
+    HF_ENDPOINT, HF_HOME and HF_TOKEN are honoured. All other commands take models from there, without a network.
+    """
+    config = settings.load()
+    wanted = list(dict.fromkeys(hub_models(config)))
+    if not wanted:
+        note("the config names no model of a hub")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from ..hub import fetch as download
+
+    done = []
+    for model in wanted:
+        note(f"fetching {model.name} ...")
+        found = download(model)
+        done.append(found)
+        if not as_json:
+            state = "" if found.is_new else "  (was there)"
+            click.echo(f"{found.model}  {found.bytes / 1e6:.1f} MB  {found.folder}{state}")
+    if as_json:
+        click.echo(json.dumps([asdict(found) for found in done], indent=2))
+
+
+def hub_models(config: Config) -> Iterator[HubModel]:
+    """The models of a hub that a config names, whatever the section: each setting that is marked as `ModelFiles`."""
+    from ..config.paths import is_model
+    from ..hub import HubModel
+    from ..models import is_hub_id
+
+    for part in config.sections.values():
+        for section in part if isinstance(part, tuple) else (part,):
+            component = getattr(section, "component", None)
+            for name, field in component.schema.model_fields.items() if component is not None else ():
+                value = section.settings.get(name)
+                if is_model(field.metadata) and isinstance(value, str) and is_hub_id(value):
+                    yield HubModel(
+                        value,
+                        section.settings.get("revision"),
+                        section.settings.get("backend") or "torch",
+                        has_modules=section.slot == "encoder",
+                        trust_remote_code=bool(section.settings.get("trust_remote_code")),
+                    )

@@ -1,0 +1,285 @@
+"""An encoder on an Ollama server, by its /api/embed. What LlamaIndex lacks: prompts, no silent cut, clear errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ollama
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager
+
+from .batching import GroupCommit, batches_by_length, check_texts
+from .errors import EncoderError
+from .model_families import family_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .encoding import Progress
+
+_log = logging.getLogger(__name__)
+
+_ROWS, _CHARACTERS = 32, 32_000  # of one request, so that a bar moves, and a time-out is one of some texts
+_EVERYTHING = 2048  # the most texts that LlamaIndex hands over together; they are sorted and batched here
+
+
+class OllamaEncoder(BaseEmbedding):
+    """A model on an Ollama server.
+
+    Building it does not talk to the server. A text that is longer than the model reads is an error: the server would
+    cut it in silence. `query_prompt` and `document_prompt` are what really stands before a text; where each comes from
+    says `query_prompt_from`, `document_prompt_from`: `config`, `family NAME` or `none`.
+    """
+
+    base_url: str = Field(description="Where the server listens.")
+    query_prompt: str = Field(default="", description="Put before a question.")
+    document_prompt: str = Field(default="", description="Put before a node's text.")
+    query_prompt_from: str = Field(default="none", description="Where the prompt for questions comes from.")
+    document_prompt_from: str = Field(default="none", description="Where the prompt for nodes comes from.")
+    normalize: bool = Field(default=True, description="Scale vectors to length 1.")
+    truncate_dim: int | None = Field(default=None, description="Keep only so many numbers of a vector.")
+    context_window: int | None = Field(default=None, description="How many tokens of a text the server takes.")
+    request_timeout: float = Field(default=300.0, description="Seconds to wait for an answer.")
+    keep_alive: str | float | None = Field(default=None, description="How long the model stays loaded.")
+
+    _client: Any = PrivateAttr(default=None)
+    _headers: dict[str, str] = PrivateAttr(default_factory=dict)
+    _mutex: Any = PrivateAttr(default_factory=threading.Lock)
+    _together: Any = PrivateAttr(default=None)
+    _dimension: int | None = PrivateAttr(default=None)
+
+    def __init__(self, *, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
+        super().__init__(embed_batch_size=_EVERYTHING, **fields)
+        self._headers = dict(headers or {})
+        self._together = GroupCommit(lambda texts, role: self._matrix(texts, role, None))
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "OllamaEncoder"
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers a vector has; asks the server once."""
+        if self._dimension is None:
+            self._dimension = int(self._request(["dimension"])[0].shape[1])
+        return self._dimension
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which vector a text gets, as plain data; the server says which weights the model has.
+
+        Raises:
+            EncoderError: The server cannot be reached, or has no such model.
+        """
+        return {
+            "model": self.model_name,
+            "weights": self._digest()[:16],
+            "query_prompt": self.query_prompt,
+            "document_prompt": self.document_prompt,
+            "normalize": self.normalize,
+            "truncate_dim": self.truncate_dim,
+        }
+
+    def _digest(self) -> str:
+        names = {self.model_name, f"{self.model_name}:latest"}
+        try:
+            listed = self._server().list().models
+        except Exception as error:  # the seam to the HTTP client
+            raise self._clear_error(error) from error
+        return next((str(item.digest or "") for item in listed if item.model in names), "")
+
+    def close(self) -> None:
+        """End the connections to the server; they are made again when they are needed."""
+        with self._mutex:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # ------------------------------------------------------------------ many texts
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Encode documents' texts; float32, shape (len(texts), dimension).
+
+        Args:
+            texts: Any number; they go to the server some at a time, those of one length together.
+            progress: Called with the texts and the tokens that were encoded since the last call.
+
+        Raises:
+            EncoderError: The server cannot be reached, has no such model, or a text is too long.
+        """
+        return self._matrix(texts, "document", progress)
+
+    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Encode questions; as `encode_documents`, with the prompt for questions."""
+        return self._matrix(texts, "query", progress)
+
+    def _matrix(self, texts: Sequence[str], role: str, progress: Progress | None) -> NDArray[np.float32]:
+        check_texts(texts)
+        prompt = self.query_prompt if role == "query" else self.document_prompt
+        found: NDArray[np.float32] | None = None
+        for batch in _batches(texts):
+            rows, tokens = self._request([prompt + texts[number] for number in batch])
+            if found is None:
+                self._dimension = rows.shape[1]
+                found = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+            found[batch] = rows
+            if progress is not None:
+                progress(len(batch), tokens)
+        return np.empty((0, self.dimension), dtype=np.float32) if found is None else found
+
+    def _request(self, texts: list[str]) -> tuple[NDArray[np.float32], int]:
+        """Vectors of texts that have their prompt, and how many tokens they had."""
+        try:
+            answer = self._embed(texts)
+        except ollama.ResponseError as error:
+            if len(texts) > 1 and _is_about_one_text(error):
+                self._find_culprit(texts)
+            raise self._clear_error(error, texts[0] if len(texts) == 1 else "") from error
+        except Exception as error:  # the seam to the HTTP client
+            raise self._clear_error(error) from error
+        rows = np.asarray(answer.embeddings, dtype=np.float32)
+        if rows.ndim != 2 or len(rows) != len(texts):
+            raise EncoderError(
+                f"the Ollama server at {self.base_url} gave {len(rows)} vectors for {len(texts)} texts: "
+                f"can {self.model_name!r} make embeddings?"
+            )
+        if self.normalize:
+            norms = np.linalg.norm(rows, axis=1, keepdims=True)
+            rows = np.asarray(rows / np.where(norms > 0, norms, 1), dtype=np.float32)
+        return rows, int(answer.prompt_eval_count or 0)
+
+    def _embed(self, texts: list[str]) -> Any:
+        return self._server().embed(
+            model=self.model_name,
+            input=texts,
+            truncate=False,
+            options=None if self.context_window is None else {"num_ctx": self.context_window},
+            keep_alive=self.keep_alive,
+            dimensions=self.truncate_dim,
+        )
+
+    def _find_culprit(self, texts: list[str]) -> None:
+        """Raise what one of the texts alone is refused for: the server does not say whose fault it was."""
+        for text in sorted(texts, key=len, reverse=True):
+            try:
+                self._embed([text])
+            except Exception as error:  # the seam to the HTTP client
+                raise self._clear_error(error, text) from error
+
+    def _server(self) -> Any:
+        with self._mutex:
+            if self._client is None:
+                self._client = ollama.Client(self.base_url, timeout=self.request_timeout, headers=self._headers)
+            return self._client
+
+    def _clear_error(self, error: Exception, text: str = "") -> EncoderError:
+        """An error of the server as one sentence with its cure."""
+        url, model, kind = self.base_url, self.model_name, type(error).__name__
+        status = getattr(error, "status_code", None)
+        said = str(getattr(error, "error", error))
+        if status == 404:
+            return EncoderError(f"the Ollama server at {url} has no model {model!r}: get it with `ollama pull {model}`")
+        if "exceeds the context length" in said:
+            return EncoderError(
+                f"a text of {len(text):,} characters is longer than {model!r} reads, and the server would cut it: "
+                f"make chunker.chunk_size smaller, or set encoder.context_window higher: {text[:60]!r}"
+            )
+        if "no input provided" in said:
+            return EncoderError(f"{model!r} has no vector for a text without any characters")
+        if "does not support embed" in said:
+            return EncoderError(f"{model!r} makes no embeddings: take a model that does, such as nomic-embed-text")
+        if isinstance(error, ConnectionError) or kind in ("ConnectError", "ConnectTimeout"):
+            return EncoderError(
+                f"no Ollama server can be reached at {url}: start it with `ollama serve`, or set encoder.base_url"
+            )
+        if isinstance(error, TimeoutError) or "Timeout" in kind:
+            return EncoderError(
+                f"{model!r} at {url} was silent for {self.request_timeout:g} s: if it is still loading, set "
+                "encoder.timeout higher"
+            )
+        return EncoderError(f"{model!r} at {url} failed: {kind}: {said}")
+
+    # ------------------------------------------------------------------ one text, as LlamaIndex asks
+
+    def _one(self, text: str, role: str) -> list[float]:
+        return self._matrix([text], role, None)[0].tolist()  # type: ignore[no-any-return]
+
+    async def _one_async(self, text: str, role: str) -> list[float]:
+        # By a thread: the client of the library that is async belongs to one event loop for good.
+        row = await asyncio.wrap_future(self._together.submit(text, role))
+        return row.tolist()  # type: ignore[no-any-return]
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._one(query, "query")
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await self._one_async(query, "query")
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._one(text, "document")
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return await self._one_async(text, "document")
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self._matrix(texts, "document", None).tolist()  # type: ignore[no-any-return]
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)
+
+
+def make_ollama_encoder(
+    *,
+    model: str,
+    base_url: str,
+    query_prompt: str | None,
+    document_prompt: str | None,
+    timeout: float,
+    headers: Mapping[str, str] | None,
+    callback_manager: CallbackManager,
+    **fields: Any,
+) -> OllamaEncoder:
+    """An encoder with the prompts of its family, where the config says none."""
+    family = family_of(model)
+    prompts: dict[str, str] = {}
+    for role, given in (("query", query_prompt), ("document", document_prompt)):
+        if given is not None:
+            text, origin = given, "config"
+        elif family is not None:
+            text, origin = getattr(family, f"{role}_prompt"), f"family {family.name}"
+        else:
+            text, origin = "", "none"
+        prompts |= {f"{role}_prompt": text, f"{role}_prompt_from": origin}
+    encoder = OllamaEncoder(
+        model_name=model,
+        base_url=base_url.rstrip("/"),
+        request_timeout=timeout,
+        headers=headers,
+        callback_manager=callback_manager,
+        **prompts,
+        **fields,
+    )
+    _log.info(
+        "%s at %s: query prompt %r (%s), document prompt %r (%s)",
+        *(model, encoder.base_url, encoder.query_prompt, encoder.query_prompt_from),
+        *(encoder.document_prompt, encoder.document_prompt_from),
+    )
+    return encoder
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
+    lengths = [len(text) for text in texts]
+    for batch in batches_by_length(lengths, rows=None, tokens=_CHARACTERS):
+        for start in range(0, len(batch), _ROWS):
+            yield batch[start : start + _ROWS]
+
+
+def _is_about_one_text(error: ollama.ResponseError) -> bool:
+    return "exceeds the context length" in error.error or "no input provided" in error.error
