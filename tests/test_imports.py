@@ -174,6 +174,8 @@ LAYERS = [
         "sentence_encoder",
         "transformers_llm",
         "no_llm",
+        "bridge",
+        "finishing",
         "ollama",
         "faiss_store",
         "word_retriever",
