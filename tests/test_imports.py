@@ -186,7 +186,7 @@ LAYERS = [
     ["components"],
     ["sync"],
     ["engine"],
-    ["cli"],
+    ["cli", "testing"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
