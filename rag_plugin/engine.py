@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Collection, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.tools import QueryEngineTool
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+
+@runtime_checkable
+class WarmUp(Protocol):
+    """An LLM that can be loaded before it is asked."""
+
+    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any: ...
 
 
 def build_engine(
@@ -191,15 +198,17 @@ class RagEngine(RetrieverQueryEngine):
                 async for piece in again.response_gen:
                     yield piece
 
-    def warm_up(self) -> None:
+    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
         """Load the LLM where it has to be loaded, so that the first question does not wait for it.
+
+        Args:
+            say: Gets what an Ollama server says while it downloads the model: `status`, `completed`, `total`.
 
         Raises:
             LLMError: The server or the model is not there.
         """
-        load = getattr(self.llm, "warm_up", None)
-        if load is not None and self.config.asks_llm:
-            load()
+        if self.config.asks_llm and isinstance(self.llm, WarmUp):
+            self.llm.warm_up(say)
 
     # ------------------------------------------------------------------ other forms
 

@@ -109,30 +109,30 @@ class OllamaLLM(Ollama):
         """Tokens; asks the server once where the config does not say."""
         return self.context_window if self.context_window > 0 else bridge.run(self._context())
 
-    async def _context(self) -> int:
+    async def _context(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> int:
         if self.context_window > 0:
             return self.context_window
         if self._resolved_context is None:
-            await self._look()
+            await self._look(say)
         assert self._resolved_context is not None
         return self._resolved_context
 
-    async def _look(self) -> None:
+    async def _look(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
         """Ask the server about the model."""
-        shown = await self._with_model(lambda: self.server.show(self.model))
+        shown = await self._with_model(lambda: self.server.show(self.model), say)
         info = shown.get("model_info") or {}
         limit = next((int(value) for key, value in info.items() if key.endswith(".context_length")), DEFAULT_CONTEXT)
         self._capabilities = list(shown.get("capabilities") or [])
         self._resolved_context = min(DEFAULT_CONTEXT, limit)
 
-    async def _with_model(self, ask: Callable[[], Any]) -> Any:
+    async def _with_model(self, ask: Callable[[], Any], say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any:
         """What `ask` gives; a model that is missing is downloaded first where the settings say so."""
         try:
             return await ask()
         except ModelMissing:
             if self.pull != "missing":
                 raise
-            await self.download()
+            await self.download(say)
             return await ask()
 
     async def download(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
@@ -146,15 +146,24 @@ class OllamaLLM(Ollama):
             if say is not None:
                 say(line)
 
-    def warm_up(self) -> float:
-        """Load the model on the server, so that the first question does not wait for it; seconds that it took."""
-        return bridge.run(self._warm_up())
+    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> float:
+        """Load the model on the server, so that the first question does not wait for it.
 
-    async def _warm_up(self) -> float:
+        Args:
+            say: Gets each line of progress where the model is downloaded first, as for `download`.
+
+        Returns:
+            The seconds that it took.
+        """
+        return bridge.run(self._warm_up(say))
+
+    async def _warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None) -> float:
         from time import perf_counter
 
         started = perf_counter()
-        body = {"model": self.model, "messages": [], "options": {"num_ctx": await self._context()}}
+        context = await self._context(say)
+        options = {name: value for name, value in self.additional_kwargs.items() if value is not None}
+        body = {"model": self.model, "messages": [], "options": {**options, "num_ctx": context}}
         if self.keep_alive is not None:
             body["keep_alive"] = self.keep_alive
 
@@ -162,7 +171,7 @@ class OllamaLLM(Ollama):
             async for _ in self.server.stream("/api/chat", body, model=self.model):
                 pass
 
-        await self._with_model(load)
+        await self._with_model(load, say)
         return perf_counter() - started
 
     # ------------------------------------------------------------------ what LlamaIndex asks
