@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Collection, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -13,9 +13,10 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from .config import Config, load_config
 from .config.build import Assembly
-from .errors import MissingLLM, QuestionError
+from .errors import ContextOverflow, MissingLLM, QuestionError
+from .finishing import finish_reasons
 from .no_llm import NoLLM
-from .ollama import llm_error
+from .ollama.foreign import llm_error
 from .sync import SyncReport, check_index
 from .sync import sync as run_sync
 
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.tools import QueryEngineTool
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+
+@runtime_checkable
+class WarmUp(Protocol):
+    """An LLM that can be loaded before it is asked."""
+
+    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any: ...
 
 
 def build_engine(
@@ -121,14 +129,23 @@ class RagEngine(RetrieverQueryEngine):
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         self._refuse_without_llm()
         _question(query_bundle)
-        with self._clear_errors():
-            return self._guarded(super()._query(query_bundle))
+        with self._clear_errors(), finish_reasons() as reasons:
+            try:
+                response = super()._query(query_bundle)
+            except ContextOverflow:
+                # The LLM has learnt from it how many tokens this text has, and the passages are packed smaller now.
+                response = super()._query(query_bundle)
+            return self._guarded(_with_reasons(response, reasons), query_bundle)
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         self._refuse_without_llm()
         _question(query_bundle)
-        with self._clear_errors():
-            return self._guarded(await super()._aquery(query_bundle))
+        with self._clear_errors(), finish_reasons() as reasons:
+            try:
+                response = await super()._aquery(query_bundle)
+            except ContextOverflow:
+                response = await super()._aquery(query_bundle)
+            return self._guarded(_with_reasons(response, reasons), query_bundle)
 
     def _refuse_without_llm(self) -> None:
         # Before anything is searched, and also where nothing is found and LlamaIndex would not ask the LLM.
@@ -146,22 +163,52 @@ class RagEngine(RetrieverQueryEngine):
                 raise
             raise clear from error
 
-    def _guarded(self, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
+    def _guarded(self, response: RESPONSE_TYPE, question: QueryBundle) -> RESPONSE_TYPE:
         """A streamed answer fails while it is read, long after the query returned."""
         if isinstance(response, StreamingResponse) and response.response_gen is not None:
-            response.response_gen = self._guarded_stream(response.response_gen)
+            response.response_gen = self._guarded_stream(response.response_gen, question)
         elif isinstance(response, AsyncStreamingResponse) and response.response_gen is not None:
-            response.response_gen = self._guarded_async_stream(response.response_gen)
+            response.response_gen = self._guarded_async_stream(response.response_gen, question)
         return response
 
-    def _guarded_stream(self, stream: Any) -> Generator[str, None, None]:
+    def _guarded_stream(self, stream: Any, question: QueryBundle) -> Generator[str, None, None]:
+        given = False
         with self._clear_errors():
-            yield from stream
+            try:
+                for piece in stream:
+                    given = True
+                    yield piece
+            except ContextOverflow:
+                if given:
+                    raise
+                again: Any = super()._query(question)
+                yield from again.response_gen
 
-    async def _guarded_async_stream(self, stream: Any) -> AsyncGenerator[str, None]:
+    async def _guarded_async_stream(self, stream: Any, question: QueryBundle) -> AsyncGenerator[str, None]:
+        given = False
         with self._clear_errors():
-            async for piece in stream:
-                yield piece
+            try:
+                async for piece in stream:
+                    given = True
+                    yield piece
+            except ContextOverflow:
+                if given:
+                    raise
+                again: Any = await super()._aquery(question)
+                async for piece in again.response_gen:
+                    yield piece
+
+    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
+        """Load the LLM where it has to be loaded, so that the first question does not wait for it.
+
+        Args:
+            say: Gets what an Ollama server says while it downloads the model: `status`, `completed`, `total`.
+
+        Raises:
+            LLMError: The server or the model is not there.
+        """
+        if self.config.asks_llm and isinstance(self.llm, WarmUp):
+            self.llm.warm_up(say)
 
     # ------------------------------------------------------------------ other forms
 
@@ -206,6 +253,16 @@ class RagEngine(RetrieverQueryEngine):
                 **settings,
             }
         )
+
+
+def _with_reasons(response: RESPONSE_TYPE, reasons: list[str]) -> RESPONSE_TYPE:
+    """Put why the answer ended into its metadata: `length` where any part of it was cut short."""
+    if reasons and not isinstance(response, (StreamingResponse, AsyncStreamingResponse)):
+        response.metadata = {
+            **(response.metadata or {}),
+            "finish_reason": "length" if "length" in reasons else reasons[-1],
+        }
+    return response
 
 
 def _question(question: QueryBundle | str) -> QueryBundle:

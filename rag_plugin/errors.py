@@ -7,8 +7,19 @@ RagPluginError
 ├── MissingLLM                    a question that needs an LLM was put to an engine that has none
 ├── QuestionError (ValueError)    the question itself is unusable, e.g. empty
 ├── DocumentError                 one document cannot be read or cut; carries its id
-├── LLMError                      the LLM's server or model did not answer as it should
 ├── EncoderError                  a text could not be encoded: the text, a server or a process is at fault
+├── LLMError                      the LLM's server or model did not answer as it should; carries its URL and model
+│   ├── ServerUnreachable         nothing answers there
+│   ├── NotOllama                 something else answers there
+│   ├── ServerBusy                the server turns requests away
+│   ├── AccessRefused             the server wants other credentials
+│   ├── ModelMissing              the server has no such model
+│   ├── PullFailed                a model could not be downloaded
+│   ├── LoadFailed                the model is there and cannot be loaded
+│   ├── LLMTimeout                one of three times ran out; `limit` names the setting
+│   ├── AnswerBroken              the answer broke off, is empty, or is none
+│   ├── ContextOverflow           the prompt is longer than the model's context
+│   └── CapabilityMissing         the model cannot do what was asked, such as tools
 └── StoreError                    the index cannot do what was asked
     ├── IndexNotBuilt             nothing was ever synced into it
     ├── IndexMismatch             it was built by other settings; `differences` names them
@@ -21,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,62 @@ class DocumentError(RagPluginError):
 
 
 class LLMError(RagPluginError):
-    """The LLM did not answer as it should."""
+    """The LLM did not answer as it should; `url` and `model` say which."""
+
+    def __init__(self, text: str, url: str = "", model: str = "") -> None:
+        self.text, self.url, self.model = text, url, model
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.text, self.url, self.model), {**self.__dict__}
+
+
+class ServerUnreachable(LLMError):
+    """Nothing answers at the server's address."""
+
+
+class NotOllama(LLMError):
+    """Something answers at the server's address, and it is no Ollama server."""
+
+
+class ServerBusy(LLMError):
+    """The server turns requests away for the moment; `wait` is how many seconds it asks for, if it does."""
+
+    wait: float | None = None
+
+
+class AccessRefused(LLMError):
+    """The server wants other credentials than it got."""
+
+
+class ModelMissing(LLMError):
+    """The server has no model of that name."""
+
+
+class PullFailed(LLMError):
+    """A model could not be downloaded to the server."""
+
+
+class LoadFailed(LLMError):
+    """The server has the model and cannot load it, for want of memory or otherwise."""
+
+
+class LLMTimeout(LLMError):
+    """A time ran out; `limit` is the setting that holds it."""
+
+    limit: str = ""
+
+
+class AnswerBroken(LLMError):
+    """The answer broke off, is empty, or is nothing that can be read."""
+
+
+class ContextOverflow(LLMError):
+    """The prompt is longer than the model's context; nothing was cut off in silence."""
+
+
+class CapabilityMissing(LLMError):
+    """The model cannot do what was asked of it."""
 
 
 class EncoderError(RagPluginError):

@@ -182,6 +182,8 @@ LAYERS = [
         "sentence_encoder",
         "transformers_llm",
         "no_llm",
+        "bridge",
+        "finishing",
         "ollama",
         "faiss_store",
         "word_retriever",
@@ -193,7 +195,7 @@ LAYERS = [
     ["sync"],
     ["engine"],
     ["vectors"],
-    ["cli"],
+    ["cli", "testing"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -94,6 +95,7 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
         raise MissingLLM
     streams = not as_json and "streaming" in config.synthesizer.settings and "accumulate" not in config.synthesizer.type
     engine = settings.engine(sync=sync, **({"synthesizer.streaming": True} if streams else {}))
+    _load_llm(engine)
     if question is not None:
         _answer(engine, question, as_json)
         return
@@ -117,6 +119,23 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
             raise
         except RagPluginError as error:
             note(f"error: {error}")
+
+
+def _load_llm(engine: RagEngine) -> None:
+    """Load the model while saying so; it may have to be downloaded to its server first."""
+    from tqdm import tqdm
+
+    # disable=None: on a terminal only
+    with tqdm(unit="B", unit_scale=True, desc="loading the LLM", disable=None, leave=False) as bar:
+
+        def say(line: Mapping[str, Any]) -> None:
+            bar.set_description_str(str(line.get("status", "downloading the LLM"))[:60])
+            if line.get("total"):
+                bar.total = int(line["total"])
+                bar.n = int(line.get("completed", 0))
+            bar.refresh()
+
+        engine.warm_up(say)
 
 
 def _answer(engine: RagEngine, question: str, as_json: bool) -> None:

@@ -2,37 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..config.paths import ModelFiles
+from ..registry import rule
 
 if TYPE_CHECKING:
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.llms import LLM
 
-ContextWindow = Annotated[int, Field(gt=0, description="How many tokens prompt and answer may have together.")]
 MaxTokens = Annotated[int, Field(gt=0, description="The most tokens of an answer.")]
 
 
+def _room_for_prompts(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    window, answer = settings["context_window"], settings["max_tokens"]
+    if window is not None and answer >= window:
+        message = f"an answer of {answer} tokens leaves nothing of a context_window of {window} for the prompt"
+        yield "max_tokens" if answer > 1024 else "context_window", message, "make the one larger or the other smaller"
+
+
+def _known_options(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    from ..ollama.options import unknown_option
+
+    given = settings["options"] or {}
+    found = unknown_option(given)
+    if found is not None:
+        yield "options", f"Ollama has no option {found[0]!r}", found[1]
+    for name, setting in (("num_ctx", "context_window"), ("num_predict", "max_tokens")):
+        if name in given:
+            yield "options", f"{name!r} is a setting here", f"write it as {setting}"
+
+
+@rule(_room_for_prompts)
+@rule(_known_options)
 def ollama(
     callback_manager: CallbackManager,
     *,
     model: Annotated[str, Field(min_length=1, description="A model's name on the server, such as `llama3.2`.")],
     base_url: Annotated[
-        str, Field(pattern=r"^https?://", description="Where the server listens.")
+        str,
+        Field(
+            pattern=r"^https?://|^[^/\s]+$",
+            description="Where the server listens; `${OLLAMA_HOST:-http://localhost:11434}` follows the environment.",
+        ),
     ] = "http://localhost:11434",
-    context_window: ContextWindow = 8192,
+    context_window: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="How many tokens prompt and answer may have together; the server loads the model again where "
+            "it changes. Unset, 8192, or the model's limit if that is less.",
+        ),
+    ] = None,
     max_tokens: MaxTokens = 1024,
     temperature: Annotated[
         float | None, Field(ge=0, description="How freely to choose words; unset, as the model says.")
     ] = None,
     seed: Annotated[int | None, Field(description="Makes the same question give the same answer.")] = None,
-    timeout: Annotated[
-        float,
-        Field(gt=0, description="Seconds to wait for the next piece of an answer; a model may load first."),
-    ] = 300.0,
+    stop: Annotated[tuple[str, ...], Field(description="Texts at which an answer ends.")] = (),
+    top_p: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="Choose among the likeliest words of this share; unset, as the model."),
+    ] = None,
+    top_k: Annotated[
+        int | None, Field(gt=0, description="Choose among so many words; unset, as the model says.")
+    ] = None,
+    repeat_penalty: Annotated[
+        float | None, Field(gt=0, description="More than 1 keeps from repeating; unset, as the model says.")
+    ] = None,
     keep_alive: Annotated[
         str | float | None,
         Field(description="How long the model stays loaded, such as `10m`; unset, the server's own."),
@@ -43,28 +83,60 @@ def ollama(
     ] = None,
     json_mode: Annotated[bool, Field(description="Ask for answers in JSON.")] = False,
     system_prompt: Annotated[str | None, Field(description="Instructions that stand before every question.")] = None,
+    connect_timeout: Annotated[float, Field(gt=0, description="Seconds until the server has to be reached.")] = 5.0,
+    first_token_timeout: Annotated[
+        float,
+        Field(gt=0, description="Seconds until an answer has to begin; the model may have to be loaded first."),
+    ] = 600.0,
+    token_timeout: Annotated[
+        float, Field(gt=0, description="Seconds until the next piece of an answer has to come.")
+    ] = 120.0,
+    retries: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="How often a request is sent again that the server did not take, while it starts or is busy.",
+        ),
+    ] = 2,
+    pull: Annotated[
+        Literal["never", "missing"],
+        Field(description="Whether a model that the server lacks is downloaded to it at the first question."),
+    ] = "never",
+    options: Annotated[
+        dict[str, str | int | float | bool | None] | None,
+        Field(description="Other options of the model, by Ollama's names, such as `{num_gpu: 0}`."),
+    ] = None,
     headers: Annotated[
         dict[str, str] | None, Field(description="HTTP headers for the server; put secrets in as `${NAME}`.")
     ] = None,
 ) -> LLM:
     """A model on an Ollama server. Building it does not talk to the server."""
-    from llama_index.llms.ollama import Ollama
+    from ..ollama.llm import OllamaLLM
 
-    options: dict[str, Any] = {"num_predict": max_tokens}
-    if seed is not None:
-        options["seed"] = seed
-    # A context_window of its own: unset, LlamaIndex asks the server and reserves the model's maximum.
-    return Ollama(
+    chosen = {
+        "seed": seed,
+        "top_p": top_p,
+        "top_k": top_k,
+        "repeat_penalty": repeat_penalty,
+        "stop": list(stop) or None,
+    }
+    return OllamaLLM(
         model=model,
-        base_url=base_url,
-        context_window=context_window,
+        base_url=base_url if "://" in base_url else f"http://{base_url}",
+        context_window=context_window or -1,
+        max_tokens=max_tokens,
         temperature=temperature,
-        request_timeout=timeout,
+        connect_timeout=connect_timeout,
+        first_token_timeout=first_token_timeout,
+        token_timeout=token_timeout,
+        request_timeout=first_token_timeout,
+        retries=retries,
+        pull=pull,
         keep_alive=keep_alive,
         thinking=thinking,
         json_mode=json_mode,
         headers=headers,
-        additional_kwargs=options,
+        additional_kwargs={**{name: value for name, value in chosen.items() if value is not None}, **(options or {})},
         system_prompt=system_prompt,
         callback_manager=callback_manager,
     )

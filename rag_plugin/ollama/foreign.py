@@ -1,10 +1,10 @@
-"""What LlamaIndex lacks about Ollama: errors that say what happened, where, and what to type."""
+"""The errors of LlamaIndex's own Ollama class, where a config names it by its path, in words."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .errors import LLMError
+from ..errors import LLMError
 
 
 def llm_error(llm: Any, error: BaseException) -> LLMError | None:

@@ -1,0 +1,27 @@
+"""Why answers ended, told by an LLM and collected for the question that was being answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_COLLECTED: ContextVar[list[str] | None] = ContextVar("finish_reasons", default=None)
+
+
+@contextmanager
+def finish_reasons() -> Iterator[list[str]]:
+    """Collects what is noted within, in threads and tasks that begin within too: `stop`, `length`, ..."""
+    reasons: list[str] = []
+    token = _COLLECTED.set(reasons)
+    try:
+        yield reasons
+    finally:
+        _COLLECTED.reset(token)
+
+
+def note_finish_reason(reason: str) -> None:
+    """Note why an answer ended, where anybody collects it."""
+    reasons = _COLLECTED.get()
+    if reasons is not None:
+        reasons.append(reason)

@@ -1,0 +1,384 @@
+"""An Ollama LLM for any LlamaIndex code. Nothing is cut, ignored or repeated in silence. Importing loads LlamaIndex."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.generic_utils import (
+    achat_to_completion_decorator,
+    astream_chat_to_completion_decorator,
+    chat_to_completion_decorator,
+    stream_chat_to_completion_decorator,
+)
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.llms.ollama import Ollama
+
+from .. import bridge
+from ..errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
+from ..finishing import note_finish_reason
+from .options import check_options
+from .server import Limits, OllamaServer
+
+_log = logging.getLogger(__package__)
+
+DEFAULT_CONTEXT = 8192
+"""Tokens, where neither the config nor the model says less: the server's own default of 4,096 is little for passages,
+and a model's maximum can be more than the machine has memory for."""
+
+# What a call may say besides options, as Ollama's own client names it.
+_PER_CALL = ("tools", "think", "format", "keep_alive", "options")
+_LEFT_OUT = ("tool_required", "allow_parallel_tool_calls", "formatted")  # LlamaIndex's own, with nothing to send
+
+
+class OllamaLLM(Ollama):
+    """A `llama_index.llms.ollama.Ollama` that says what went wrong and keeps to what it was told.
+
+    Building one talks to no server. Every failure is an `LLMError`, the same from all forms of asking. A prompt that
+    is longer than the context is an error, never cut; an answer that was cut by `max_tokens` is told by a warning and
+    `finish_reason` in `additional_kwargs`. It may be asked from any thread and in any number of event loops.
+
+    Attributes:
+        max_tokens: The most tokens of an answer.
+        pull: Whether a model that is missing is downloaded to the server.
+        context_window: Tokens that prompt and answer have together; -1 for 8,192 or the model's limit if that is less,
+            asked when it is first needed.
+    """
+
+    max_tokens: int = Field(default=1024, gt=0)
+    connect_timeout: float = Field(default=5.0, gt=0)
+    first_token_timeout: float = Field(default=600.0, gt=0)
+    token_timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=2, ge=0)
+    pull: str = "never"
+
+    _resolved_context: int | None = PrivateAttr(default=None)
+    _capabilities: list[str] | None = PrivateAttr(default=None)
+    _bytes_per_token: float = PrivateAttr(default=0.0)
+    _lock: Any = PrivateAttr(default_factory=threading.Lock)
+
+    def __init__(self, model: str, **fields: Any) -> None:
+        unknown = sorted(set(fields) - set(type(self).model_fields) - {"client", "async_client"})
+        if unknown:  # the base class would pass over them
+            raise TypeError(f"OllamaLLM has no setting {unknown[0]!r}")
+        check_options(fields.get("additional_kwargs") or {})
+        super().__init__(model=model, **fields)
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "Ollama_llm"
+
+    def __repr_args__(self) -> Any:
+        # Headers hold credentials.
+        for name, value in super().__repr_args__():
+            yield name, ({key: "***" for key in value} if name == "headers" and value else value)
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """As LlamaIndex's, the headers' values masked."""
+        data: dict[str, Any] = super().to_dict(**kwargs)
+        if data.get("headers"):
+            data["headers"] = {name: "***" for name in data["headers"]}
+        return data
+
+    # ------------------------------------------------------------------ the server
+
+    @property
+    def server(self) -> OllamaServer:
+        """The server, as this LLM speaks to it."""
+        limits = Limits(self.connect_timeout, self.first_token_timeout, self.token_timeout)
+        return OllamaServer(self.base_url.rstrip("/"), self.headers or {}, limits, self.retries)
+
+    def get_context_window(self) -> int:
+        """Tokens; asks the server once where the config does not say."""
+        return self.context_window if self.context_window > 0 else bridge.run(self._context())
+
+    async def _context(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> int:
+        if self.context_window > 0:
+            return self.context_window
+        if self._resolved_context is None:
+            await self._look(say)
+        assert self._resolved_context is not None
+        return self._resolved_context
+
+    async def _look(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
+        """Ask the server about the model."""
+        shown = await self._with_model(lambda: self.server.show(self.model), say)
+        info = shown.get("model_info") or {}
+        limit = next((int(value) for key, value in info.items() if key.endswith(".context_length")), DEFAULT_CONTEXT)
+        self._capabilities = list(shown.get("capabilities") or [])
+        self._resolved_context = min(DEFAULT_CONTEXT, limit)
+
+    async def _with_model(self, ask: Callable[[], Any], say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any:
+        """What `ask` gives; a model that is missing is downloaded first where the settings say so."""
+        try:
+            return await ask()
+        except ModelMissing:
+            if self.pull != "missing":
+                raise
+            await self.download(say)
+            return await ask()
+
+    async def download(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
+        """Download the model to the server.
+
+        Args:
+            say: Gets each line of progress: `status`, and `completed` of `total` bytes.
+        """
+        _log.warning("downloading the model %r to the server at %s", self.model, self.base_url)
+        async for line in self.server.pull(self.model):
+            if say is not None:
+                say(line)
+
+    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> float:
+        """Load the model on the server, so that the first question does not wait for it.
+
+        Args:
+            say: Gets each line of progress where the model is downloaded first, as for `download`.
+
+        Returns:
+            The seconds that it took.
+        """
+        return bridge.run(self._warm_up(say))
+
+    async def _warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None) -> float:
+        from time import perf_counter
+
+        started = perf_counter()
+        context = await self._context(say)
+        options = {name: value for name, value in self.additional_kwargs.items() if value is not None}
+        body = {"model": self.model, "messages": [], "options": {**options, "num_ctx": context}}
+        if self.keep_alive is not None:
+            body["keep_alive"] = self.keep_alive
+
+        async def load() -> None:
+            async for _ in self.server.stream("/api/chat", body, model=self.model):
+                pass
+
+        await self._with_model(load, say)
+        return perf_counter() - started
+
+    # ------------------------------------------------------------------ what LlamaIndex asks
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """The context and how much of it answers get; see `get_context_window`."""
+        return LLMMetadata(
+            context_window=self.get_context_window(),
+            num_output=self.max_tokens,
+            model_name=self.model,
+            is_chat_model=True,
+            is_function_calling_model=self.is_function_calling_model,
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """About how many tokens a text has for this model, rather too many than too few.
+
+        Measured on the prompts that it was sent; until then a token for each three bytes.
+        """
+        size = len(text.encode("utf-8", "surrogatepass"))
+        return int(-(-size // (self._bytes_per_token or 3.0)))
+
+    # ------------------------------------------------------------------ one way to ask
+
+    async def _body(self, messages: Sequence[ChatMessage], given: dict[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in given.items() if name not in _LEFT_OUT}
+        options = {**self._model_kwargs_without_context(), **dict(given.pop("options", None) or {})}
+        extra = {name: given.pop(name) for name in _PER_CALL if name in given}
+        max_tokens = given.pop("max_tokens", None)
+        if max_tokens is not None:
+            options["num_predict"] = max_tokens
+        check_options(given)  # everything else is an option: a name that is none would be ignored by the server
+        options.update(given)
+        options.setdefault("num_ctx", await self._context())
+        think = extra["think"] if "think" in extra else self.thinking
+        answer_format = extra["format"] if "format" in extra else ("json" if self.json_mode else None)
+        keep_alive = extra["keep_alive"] if "keep_alive" in extra else self.keep_alive
+        body = {
+            "model": self.model,
+            "messages": self._convert_to_ollama_messages(messages),
+            "stream": True,
+            "options": {name: value for name, value in options.items() if value is not None},
+            # A prompt that does not fit is refused, and an answer that would push it out ends there.
+            "truncate": False,
+            "shift": False,
+        }
+        optional = {"tools": extra.get("tools"), "think": think, "format": answer_format, "keep_alive": keep_alive}
+        body.update({name: value for name, value in optional.items() if value is not None})
+        return body
+
+    def _model_kwargs_without_context(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "num_predict": self.max_tokens, **self.additional_kwargs}
+
+    async def _answer(
+        self, messages: Sequence[ChatMessage], given: dict[str, Any]
+    ) -> AsyncGenerator[ChatResponse, None]:
+        """The answer as it grows; the last response says why it ended."""
+        body = await self._body(messages, given)
+        if body.get("tools") and self._capabilities is None:
+            await self._look()
+        if body.get("tools") and self._capabilities and "tools" not in self._capabilities:
+            raise CapabilityMissing(
+                f"{self.model!r} at {self.base_url} does not support tools; it can do {', '.join(self._capabilities)}",
+                self.base_url,
+                self.model,
+            )
+        size = sum(len(str(message["content"]).encode("utf-8", "surrogatepass")) for message in body["messages"])
+        text, thinking, calls = "", "", []
+        pulled = self.pull != "missing"
+        while True:
+            try:
+                async for line in self.server.stream("/api/chat", body, model=self.model):
+                    message = line.get("message") or {}
+                    piece, thought = message.get("content") or "", message.get("thinking") or ""
+                    text, thinking = text + piece, thinking + thought
+                    calls += [call.get("function") or {} for call in message.get("tool_calls") or []]
+                    reason = None
+                    if line.get("done"):
+                        reason = self._finished(line, size, body, bool(text.strip() or thinking.strip() or calls))
+                    yield _response(message.get("role"), text, thinking, calls, piece, thought, line, reason)
+                return
+            except ModelMissing:
+                if pulled:
+                    raise
+                pulled = True
+                await self.download()
+            except ContextOverflow as error:
+                raise self._overflow(size, body) from error
+
+    def _finished(self, line: Mapping[str, Any], size: int, body: Mapping[str, Any], something: bool) -> str:
+        """Why the answer ended; what is wrong with it is told here."""
+        prompt, answer = int(line.get("prompt_eval_count") or 0), int(line.get("eval_count") or 0)
+        context = int(body["options"]["num_ctx"])
+        # Servers that do not know `truncate` cut the prompt and go on.
+        expected = size / (self._bytes_per_token or 4.5)
+        if prompt and (prompt >= context or (expected > context and prompt < expected / 2)):
+            raise self._overflow(size, body)
+        if prompt > 64:
+            measured = size / prompt
+            with self._lock:  # the lower of what was seen: code has more tokens than prose
+                self._bytes_per_token = min(self._bytes_per_token or measured, measured)
+        reason = str(line.get("done_reason") or "stop")
+        note_finish_reason(reason)
+        if reason == "length":
+            limit = int(body["options"].get("num_predict") or 0)
+            full = bool(prompt) and prompt + answer >= context - 1
+            cure = "llm.context_window" if full and answer < limit else "llm.max_tokens"
+            _log.warning(
+                "the answer of %r was cut after %d tokens; set %s higher for longer ones", self.model, answer, cure
+            )
+        elif not something and not (body["messages"] == []):
+            raise AnswerBroken(
+                f"{self.model!r} at {self.base_url} gave an empty answer; ask in other words, or take another model",
+                self.base_url,
+                self.model,
+            )
+        return reason
+
+    def _overflow(self, size: int, body: Mapping[str, Any]) -> ContextOverflow:
+        with self._lock:  # what was sent was counted too low
+            self._bytes_per_token = min((self._bytes_per_token or 3.0) * 0.75, 3.0)
+        context = int(body["options"]["num_ctx"])
+        return ContextOverflow(
+            f"a prompt of {size:,} bytes is longer than the context of {context:,} tokens that {self.model!r} at "
+            f"{self.base_url} has; set llm.context_window higher, or retriever.top_k lower",
+            self.base_url,
+            self.model,
+        )
+
+    # ------------------------------------------------------------------ the forms of asking
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The whole answer."""
+        return bridge.run(self._last(messages, kwargs))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The whole answer."""
+        return await self._last(messages, kwargs)
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """The answer as it grows; letting go of it ends the work on the server."""
+        return bridge.iterate(self._answer(messages, kwargs))
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """The answer as it grows; letting go of it ends the work on the server."""
+        return self._answer(messages, kwargs)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The whole answer to a text."""
+        return chat_to_completion_decorator(self.chat)(prompt, **kwargs)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The whole answer to a text."""
+        return await achat_to_completion_decorator(self.achat)(prompt, **kwargs)
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """The answer to a text as it grows."""
+        return stream_chat_to_completion_decorator(self.stream_chat)(prompt, **kwargs)
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """The answer to a text as it grows."""
+        return await astream_chat_to_completion_decorator(self.astream_chat)(prompt, **kwargs)
+
+    async def _last(self, messages: Sequence[ChatMessage], given: dict[str, Any]) -> ChatResponse:
+        response: ChatResponse | None = None
+        async for grown in self._answer(messages, given):
+            response = grown
+        if response is None:
+            raise LLMError(f"{self.model!r} at {self.base_url} gave no answer", self.base_url, self.model)
+        response.delta = None
+        return response
+
+
+def _response(
+    role: str | None,
+    text: str,
+    thinking: str,
+    calls: Sequence[Mapping[str, Any]],
+    piece: str,
+    thought: str,
+    line: Mapping[str, Any],
+    reason: str | None,
+) -> ChatResponse:
+    blocks: list[Any] = [ThinkingBlock(content=thinking)] if thinking else []
+    blocks.append(TextBlock(text=text))
+    blocks += [
+        ToolCallBlock(tool_name=str(call.get("name", "")), tool_kwargs=call.get("arguments") or {}) for call in calls
+    ]
+    raw = dict(line)
+    prompt, answer = line.get("prompt_eval_count"), line.get("eval_count")
+    if prompt is not None and answer is not None:
+        raw["usage"] = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+    more: dict[str, Any] = {"thinking_delta": thought or None}
+    if reason is not None:
+        more["finish_reason"] = reason
+    return ChatResponse(
+        message=ChatMessage(blocks=blocks, role=role or MessageRole.ASSISTANT),
+        delta=piece,
+        raw=raw,
+        additional_kwargs=more,
+    )

@@ -1,0 +1,33 @@
+"""The options of Ollama's models, by name: the server accepts any other name and does nothing with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+# https://docs.ollama.com/modelfile#valid-parameters-and-values, and the `Options` of the Python client 0.6.
+OPTIONS = frozenset(
+    "num_ctx num_predict num_keep num_batch num_gpu main_gpu num_thread use_mmap numa seed temperature top_k top_p "
+    "min_p typical_p tfs_z repeat_last_n repeat_penalty presence_penalty frequency_penalty mirostat mirostat_tau "
+    "mirostat_eta penalize_newline stop low_vram f16_kv logits_all vocab_only use_mlock embedding_only".split()
+)
+
+
+def unknown_option(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first name that is no option, and what to do about it."""
+    for name in names:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, 1, 0.6)
+            return name, f"did you mean {near[0]!r}?" if near else "it would be ignored by the server"
+    return None
+
+
+def check_options(names: Iterable[str]) -> None:
+    """Refuse a name that is no option.
+
+    Raises:
+        TypeError: With the name that was probably meant.
+    """
+    found = unknown_option(names)
+    if found is not None:
+        raise TypeError(f"Ollama has no option {found[0]!r}: {found[1]}")
