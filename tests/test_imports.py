@@ -194,7 +194,7 @@ LAYERS = [
     ["components"],
     ["sync"],
     ["engine"],
-    ["vectors"],
+    ["vectors", "doctor"],
     ["cli", "testing"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -149,7 +149,14 @@ def test_ollama_gets_every_setting() -> None:
                 "max_tokens": 99,
                 "temperature": 0.5,
                 "seed": 7,
-                "timeout": 12,
+                "stop": ["END"],
+                "top_p": 0.9,
+                "options": {"num_gpu": 0},
+                "connect_timeout": 1,
+                "first_token_timeout": 12,
+                "token_timeout": 3,
+                "retries": 5,
+                "pull": "missing",
                 "keep_alive": "10m",
                 "thinking": False,
                 "json_mode": True,
@@ -159,6 +166,9 @@ def test_ollama_gets_every_setting() -> None:
         }
     ).build("llm")
     assert (llm.model, llm.base_url, llm.context_window, llm.temperature) == ("qwen3", "http://gpu:1", 4096, 0.5)
-    assert llm.additional_kwargs == {"num_predict": 99, "seed": 7}
-    assert (llm.request_timeout, llm.keep_alive, llm.thinking, llm.json_mode) == (12, "10m", False, True)
+    assert llm.additional_kwargs == {"seed": 7, "top_p": 0.9, "stop": ["END"], "num_gpu": 0}
+    assert (llm.connect_timeout, llm.first_token_timeout, llm.token_timeout) == (1, 12, 3)
+    assert (llm.max_tokens, llm.retries, llm.pull) == (99, 5, "missing")
+    assert (llm.keep_alive, llm.thinking, llm.json_mode) == ("10m", False, True)
+    assert llm.metadata.num_output == 99
     assert (llm.system_prompt, llm.headers) == ("Be brief.", {"Authorization": "x"})

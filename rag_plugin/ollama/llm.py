@@ -276,14 +276,15 @@ class OllamaLLM(Ollama):
                 self._bytes_per_token = min(self._bytes_per_token or measured, measured)
         reason = str(line.get("done_reason") or "stop")
         note_finish_reason(reason)
+        limit = int(body["options"].get("num_predict") or 0)
         if reason == "length":
-            limit = int(body["options"].get("num_predict") or 0)
-            full = bool(prompt) and prompt + answer >= context - 1
-            cure = "llm.context_window" if full and answer < limit else "llm.max_tokens"
-            _log.warning(
-                "the answer of %r was cut after %d tokens; set %s higher for longer ones", self.model, answer, cure
-            )
-        elif not something and not (body["messages"] == []):
+            full = bool(prompt) and prompt + answer >= context - 1 and answer < limit
+            if full or limit == self.max_tokens:  # whoever gave another limit for this call knows of it
+                cure = "llm.context_window" if full else "llm.max_tokens"
+                _log.warning(
+                    "the answer of %r was cut after %d tokens; set %s higher for longer ones", self.model, answer, cure
+                )
+        elif not something and body["messages"]:
             raise AnswerBroken(
                 f"{self.model!r} at {self.base_url} gave an empty answer; ask in other words, or take another model",
                 self.base_url,

@@ -1,0 +1,49 @@
+"""The command that looks at everything a first run can fail on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import click
+
+from .common import WORK_FAILED, Settings, cli, common, note, quiet_libraries
+
+_SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red"), "skip": ("--", None)}
+
+
+@cli.command()
+@click.option("--answer/--no-answer", default=True, help="Load the LLM and ask it for a few words.")
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
+@common
+def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
+    """Look at config, packages, documents, encoder, index and LLM, and say what to do about what is wrong.
+
+    Nothing is changed: nothing is synced, downloaded or repaired. The exit code is 1 if anything has failed.
+    """
+    from ..doctor import examine
+
+    found = []
+    with quiet_libraries():
+        for finding in examine(settings.load, ask_llm=answer):
+            found.append(finding)
+            if not as_json:
+                _show(finding.level, finding.name, finding.what, finding.cure)
+    if as_json:
+        click.echo(json.dumps([finding.to_dict() for finding in found], indent=2, ensure_ascii=False))
+    failed, warned = (sum(finding.level == level for finding in found) for level in ("fail", "warn"))
+    if not as_json:
+        note(f"{failed} failed, {warned} to look at" if failed or warned else "all is well")
+    if failed:
+        raise click.exceptions.Exit(WORK_FAILED)
+
+
+def _show(level: str, name: str, what: str, cure: str) -> None:
+    word, colour = _SHOWN[level]
+    width = max(60, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 100
+    head = f"{word:<5} {name:<9} "
+    text = click.wrap_text(what, width, head, " " * 16)
+    click.echo(click.style(text[:4], fg=colour, bold=level == "fail") + text[4:])
+    if cure:
+        click.echo(click.wrap_text(cure, width, " " * 16 + "→ ", " " * 18))

@@ -1,0 +1,292 @@
+"""Everything that a first run can fail on, looked at in turn, with the cure for each. It changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from .errors import ConfigError, ModelMissing, RagPluginError
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .config.build import Assembly
+    from .documents import Listed, Unlisted
+    from .ollama.llm import OllamaLLM
+
+Level = Literal["ok", "warn", "fail", "skip"]
+
+_PACKAGES = ("llama-index-core", "sentence-transformers", "torch", "faiss-cpu", "tantivy", "ollama")
+_MANY_DOCUMENTS = 2_000  # reading more only to foretell a sync would take longer than a person waits
+_MANY_NODES = 200_000  # likewise for checking each row of an index
+_TEXT_BYTES = 3_000  # of a node in SQLite and the lexical index, beside its vector
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look found: `level`, `name` of what was looked at, `what` was found, and the `cure` where one is due."""
+
+    level: Level
+    name: str
+    what: str
+    cure: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Finding]:
+    """Look at everything that a config's engine needs, the cheap things first.
+
+    Args:
+        load: Reads the config; what it raises is a finding too.
+        ask_llm: Whether the LLM is loaded and asked for a few words.
+    """
+    yield from _seen("packages", _packages)
+    config: Config | None = None
+    try:
+        config = load()
+        yield Finding("ok", "config", f"{config.name} is right")
+    except ConfigError as error:
+        for problem in error.problems:
+            where = ", ".join(part for part in (f"line {problem.line}" if problem.line else "", problem.path) if part)
+            yield Finding("fail", "config", f"{where}: {problem.message}", problem.hint)
+    if config is None:
+        yield Finding("skip", "all else", "needs a config that is right")
+        return
+    from .config.build import Assembly
+
+    assembly = Assembly(config)
+    doctor = _Doctor(config, assembly)
+    yield from _seen("reader", doctor.reader)
+    yield from _seen("encoder", doctor.encoder)
+    yield from _seen("index", doctor.index)
+    yield from _seen("sync", doctor.sync)
+    yield from _seen("llm", lambda: doctor.llm(ask_llm))
+
+
+def _seen(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except RagPluginError as error:
+        what, _, cure = str(error).partition("\n")
+        yield Finding("fail", name, what, cure)
+    except Exception as error:  # a look that goes wrong is a finding, and must not hide the others
+        reason = " ".join(str(error).split()) or "no reason given"
+        yield Finding("fail", name, f"{type(error).__name__}: {reason}", "rag-plugin doctor --debug shows where")
+
+
+def _packages() -> Iterator[Finding]:
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        yield Finding("warn", "packages", f"Python {platform.python_version()}", "3.10 to 3.13 are what is tested")
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        cure = "pip install -c constraints.txt rag-plugin"
+        yield Finding("fail", "packages", f"not installed: {', '.join(missing)}", cure)
+    yield Finding("ok", "packages", f"Python {platform.python_version()}, {', '.join(found)}")
+
+
+class _Doctor:
+    def __init__(self, config: Config, assembly: Assembly) -> None:
+        self.config, self.assembly = config, assembly
+        self.items: list[Listed | Unlisted] | None = None
+        self.dimension = 0
+        self.has_encoder = False
+
+    # ------------------------------------------------------------------ documents and vectors
+
+    def reader(self) -> Iterator[Finding]:
+        from .documents import DocumentSource, Unlisted
+
+        reader = self.assembly.get("reader")
+        if not isinstance(reader, DocumentSource):
+            yield Finding("skip", "reader", f"{type(reader).__name__} only knows its documents once it has read them")
+            return
+        self.items = list(reader.list_documents())
+        bad = [item for item in self.items if isinstance(item, Unlisted)]
+        for item in bad[:5]:
+            yield Finding("warn", "reader", f"{item.id}: {item.reason}", "mend it or exclude it; the others are read")
+        if len(bad) > 5:
+            yield Finding("warn", "reader", f"{len(bad) - 5} more documents that cannot be read")
+        if len(self.items) == len(bad):
+            where = self.config.reader.settings.get("path", "") if self.config.reader is not None else ""
+            cure = f"put documents into {where}, or let reader.path and reader.include name others"
+            yield Finding("warn", "reader", "there are no documents", cure)
+        else:
+            yield Finding("ok", "reader", f"{len(self.items) - len(bad):,} documents")
+
+    def encoder(self) -> Iterator[Finding]:
+        from .encoding import encode_queries
+        from .tokens import limit
+
+        started = time.perf_counter()
+        encoder = self.assembly.get("encoder")
+        self.dimension = int(encode_queries(encoder, ["Is anybody there?"]).shape[1])
+        self.has_encoder = True
+        most = limit(encoder)
+        parts = [f"{getattr(encoder, 'model_name', type(encoder).__name__)}: {self.dimension} numbers"]
+        parts.append(f"reads {most:,} tokens" if most else "how much it reads is not known")
+        for role in ("query", "document"):
+            prompt, origin = getattr(encoder, f"{role}_prompt", ""), getattr(encoder, f"{role}_prompt_from", "")
+            if prompt:
+                parts.append(f"{role} prompt {prompt!r} ({origin})")
+        device = getattr(encoder, "_device", "")
+        parts += [f"on {device}"] if device else []
+        yield Finding("ok", "encoder", f"{', '.join(parts)}; {time.perf_counter() - started:.1f} s")
+
+    # ------------------------------------------------------------------ index
+
+    def index(self) -> Iterator[Finding]:
+        if self.config.store is None or self.config.store.type != "faiss":
+            yield Finding("skip", "index", "of another store than faiss nothing can be told")
+            return
+        store = self.assembly.get("store")
+        found = store.info()
+        if not found.nodes and not found.fingerprint:
+            yield Finding("ok", "index", f"{store.path} is not there yet; a sync makes it")
+            return
+        if found.nodes > _MANY_NODES:
+            yield Finding("skip", "index", f"{found.nodes:,} nodes are many to check", "rag-plugin verify does it")
+        else:
+            for wrong in store.verify():
+                yield Finding("fail", "index", wrong.what, "rag-plugin verify --repair")
+        yield Finding(
+            "ok", "index", f"{found.documents:,} documents, {found.nodes:,} nodes, {found.bytes / 1e6:,.1f} MB"
+        )
+        if self.has_encoder and found.fingerprint:
+            from .sync.fingerprint import CURE, all_differences, fingerprint_of
+
+            level: Level = "fail" if self.config.sync.on_change == "error" else "warn"
+            for difference in all_differences(found.fingerprint, fingerprint_of(self.assembly)):
+                yield Finding(level, "index", f"it was built by other settings: {difference}", CURE)
+
+    def sync(self) -> Iterator[Finding]:
+        if not self.has_encoder:
+            yield Finding("skip", "sync", "what a sync would do is not known without the encoder")
+            return
+        if self.items is not None and len(self.items) > _MANY_DOCUMENTS:
+            cure = "rag-plugin sync --dry-run tells what it would do"
+            yield Finding("skip", "sync", f"{len(self.items):,} documents are many to read for this", cure)
+            return
+        from .sync import plan_sync
+
+        plan = plan_sync(self.assembly)
+        for name, reason in plan.failed[:5]:
+            yield Finding("warn", "sync", f"{name}: {reason}", "mend it or exclude it; the others are synced")
+        yield Finding("ok", "sync", f"would do: {plan}")
+        path = getattr(self.assembly.get("store"), "path", None)
+        if path is None:
+            return
+        needed = plan.nodes * (2 * 4 * self.dimension + _TEXT_BYTES)
+        folder = Path(path)
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if needed > 0.9 * free:
+            cure = "make room, or let store.path name another disk"
+            yield Finding("fail", "sync", f"it needs some {_size(needed)} of disk, and {_size(free)} are free", cure)
+        memory = _free_memory()
+        held = plan.nodes * 4 * self.dimension * 2.2
+        if memory is not None and held > 0.8 * memory:
+            cure = "set store.index to IVF and store.precision to int8"
+            what = f"making the index needs some {_size(held)} of memory, and {_size(memory)} are free"
+            yield Finding("warn", "sync", what, cure)
+
+    # ------------------------------------------------------------------ LLM
+
+    def llm(self, ask: bool) -> Iterator[Finding]:
+        if self.config.llm.type == "none":
+            yield Finding("ok", "llm", "none: passages are found, answers are not written")
+            return
+        if not self.config.asks_llm:
+            yield Finding("skip", "llm", f"the synthesizer {self.config.synthesizer.type!r} asks none")
+            return
+        started = time.perf_counter()
+        llm = self.assembly.get("llm")
+        if self.config.llm.type == "ollama":
+            yield from self._ollama(llm)
+        else:
+            yield Finding("ok", "llm", f"{self.config.llm.type} is built; {time.perf_counter() - started:.1f} s")
+        if ask:
+            yield from self._answer(llm)
+
+    def _ollama(self, llm: OllamaLLM) -> Iterator[Finding]:
+        from . import bridge
+        from .ollama.llm import DEFAULT_CONTEXT
+
+        server = llm.server
+        yield Finding("ok", "llm", f"Ollama {bridge.run(server.version())} at {server.url}")
+        try:
+            shown = bridge.run(server.show(llm.model))
+        except ModelMissing as error:
+            if llm.pull != "missing":
+                raise
+            yield Finding("warn", "llm", str(error), "the first question downloads it (llm.pull: missing)")
+            return
+        info, details = shown.get("model_info") or {}, shown.get("details") or {}
+        most = next((int(value) for key, value in info.items() if key.endswith(".context_length")), None)
+        window = llm.context_window if llm.context_window > 0 else min(DEFAULT_CONTEXT, most or DEFAULT_CONTEXT)
+        words = [str(details[key]) for key in ("parameter_size", "quantization_level") if details.get(key)]
+        yield Finding(
+            "ok", "llm", f"{llm.model} ({', '.join(words)}): a context of {window:,} tokens, at most {most:,}"
+        )
+        if most is not None and window > most:
+            what = (
+                f"llm.context_window is {window:,}, and {llm.model} has at most {most:,}: the server caps it in silence"
+            )
+            yield Finding("fail", "llm", what, f"set llm.context_window to {most} or less")
+        capabilities = shown.get("capabilities") or []
+        if llm.thinking and capabilities and "thinking" not in capabilities:
+            what = f"llm.thinking is set, and {llm.model} can do {', '.join(capabilities)} only"
+            yield Finding("fail", "llm", what, "leave llm.thinking out, or take another model")
+        listed = bridge.run(server.ask("/api/tags")).get("models") or []
+        names = {llm.model, f"{llm.model}:latest"}
+        size = next((int(item.get("size", 0)) for item in listed if item.get("name") in names), 0)
+        here = urlsplit(server.url).hostname in ("localhost", "127.0.0.1", "::1")
+        loaded = any(item.get("name") in names for item in bridge.run(server.running()))
+        memory = _free_memory()
+        if here and not loaded and memory is not None and size > memory:
+            what = f"{llm.model} has {_size(size)}, and {_size(memory)} of memory are free"
+            yield Finding("warn", "llm", what, "take a smaller model, unless it fits into a graphics card")
+
+    def _answer(self, llm: Any) -> Iterator[Finding]:
+        loading = llm.warm_up() if hasattr(llm, "warm_up") else 0.0
+        started = time.perf_counter()
+        response = llm.complete("Say yes.", **({"max_tokens": 8} if self.config.llm.type == "ollama" else {}))
+        seconds = time.perf_counter() - started
+        raw = response.raw if isinstance(response.raw, dict) else {}
+        count, spent = raw.get("eval_count"), raw.get("eval_duration")
+        speed = f", {count / spent * 1e9:,.0f} tokens/s" if count and spent else ""
+        yield Finding("ok", "llm", f"it answers: loaded in {loading:.1f} s, answered in {seconds:.1f} s{speed}")
+
+
+def _free_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(found.split()[1]) * 1024
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
