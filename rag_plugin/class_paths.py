@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from .registry import BASE_CLASSES, Component, ComponentNotFound, softened
+from .registry import BASE_CLASSES, Component, ComponentNotFound, common_settings, softened
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -107,6 +107,9 @@ def _component(slot: str, path: str, found: type[Any]) -> Component:
     made = [name for name in _MADE_HERE if name in fields]
     for name in (*needed, *made):
         del fields[name]
+    build = _builder(found, list(needed), made, methods, set(fields))
+    common, rules = common_settings(slot, fields)
+    fields |= common
     config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
     )
@@ -115,8 +118,8 @@ def _component(slot: str, path: str, found: type[Any]) -> Component:
     except Exception as error:  # the seam to pydantic's reading of foreign annotations
         raise ComponentNotFound(f"the settings of {path} cannot be read: {type(error).__name__}: {error}") from error
     summary = (inspect.getdoc(found) or "").strip().partition("\n\n")[0].replace("\n", " ")
-    build = _builder(found, list(needed), made, methods, set(fields))
-    return Component(slot, path, found.__module__, build, tuple(needed.values()), schema, (), summary)
+    wiring = tuple(needed.values())
+    return Component(slot, path, found.__module__, build, wiring, schema, rules, summary, frozenset(common))
 
 
 def _builder(

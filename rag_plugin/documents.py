@@ -89,12 +89,12 @@ class _Whole:
 
 def content_hash(document: Document) -> str:
     """A hash of what a document says: its text and its metadata, dates of the file left out."""
-    metadata = {key: value for key, value in document.metadata.items() if key not in _VOLATILE}
+    metadata = {key: value for key, value in document.metadata.items() if key not in VOLATILE_METADATA}
     record = json.dumps([document.text, metadata], sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_VOLATILE = frozenset({"creation_date", "last_modified_date", "last_accessed_date", "file_size"})
+VOLATILE_METADATA = frozenset({"creation_date", "last_modified_date", "last_accessed_date", "file_size"})
 
 
 def check_document(document_id: str, document: Document) -> None:

@@ -57,6 +57,10 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "sentence": "rag_plugin.components.chunkers:sentence",
         "token": "rag_plugin.components.chunkers:token",
         "markdown": "rag_plugin.components.chunkers:markdown",
+        "code": "rag_plugin.components.chunkers:code",
+        "semantic": "rag_plugin.components.chunkers:semantic",
+        "sentence_window": "rag_plugin.components.chunkers:sentence_window",
+        "hierarchical": "rag_plugin.components.chunkers:hierarchical",
         "none": "rag_plugin.components.chunkers:none",
     },
     "encoder": {
@@ -74,7 +78,11 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "lexical": "rag_plugin.components.retrievers:lexical",
         "hybrid": "rag_plugin.components.retrievers:hybrid",
     },
-    "reranker": {"similarity_cutoff": "rag_plugin.components.rerankers:similarity_cutoff"},
+    "reranker": {
+        "similarity_cutoff": "rag_plugin.components.rerankers:similarity_cutoff",
+        "window": "rag_plugin.components.rerankers:window",
+        "auto_merging": "rag_plugin.components.rerankers:auto_merging",
+    },
     "synthesizer": {
         mode: f"rag_plugin.components.synthesizers:{mode}"
         for mode in (
@@ -90,6 +98,9 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         )
     },
 }
+
+_EVERY = {"chunker": "rag_plugin.components.chunkers:every"}
+"""The function whose settings all components of a slot have, whoever wrote them; the engine acts on these."""
 
 
 class ComponentNotFound(RagPluginError):
@@ -123,7 +134,10 @@ def rule(check: Callable[[dict[str, Any]], Iterable[Finding]]) -> Callable[[Call
 
 @dataclass(frozen=True)
 class Component:
-    """One entry of a slot, its function loaded and its signature read."""
+    """One entry of a slot, its function loaded and its signature read.
+
+    `common` are the settings that are the slot's, not the function's.
+    """
 
     slot: str
     name: str
@@ -133,11 +147,13 @@ class Component:
     schema: type[BaseModel]
     rules: tuple[Callable[[dict[str, Any]], Iterable[Finding]], ...]
     summary: str
+    common: frozenset[str] = frozenset()
 
     def build(self, wiring: dict[str, Any], settings: dict[str, Any]) -> Any:
         """Call the component; a package that it misses becomes `MissingPackage` with its cure."""
         try:
-            return self.function(*(wiring[name] for name in self.wiring), **settings)
+            own = {name: value for name, value in settings.items() if name not in self.common}
+            return self.function(*(wiring[name] for name in self.wiring), **own)
         except MissingPackage:
             raise
         except ModuleNotFoundError as error:
@@ -244,6 +260,8 @@ def component_of(slot: str, name: str, origin: str, function: Callable[..., Any]
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
+    common, rules = common_settings(slot, fields)
+    fields |= common
     config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
     )
@@ -252,7 +270,19 @@ def component_of(slot: str, name: str, origin: str, function: Callable[..., Any]
     except Exception as error:  # the seam to pydantic's reading of foreign annotations
         raise ComponentDefinitionError(f"{label}: {type(error).__name__}: {error}") from error
     summary = (inspect.getdoc(function) or "").strip().partition("\n\n")[0].replace("\n", " ")
-    return Component(slot, name, origin, function, tuple(wiring), schema, getattr(function, "rules", ()), summary)
+    rules = (*getattr(function, "rules", ()), *rules)
+    return Component(slot, name, origin, function, tuple(wiring), schema, rules, summary, frozenset(common))
+
+
+def common_settings(slot: str, own: Iterable[str]) -> tuple[dict[str, tuple[Any, Any]], tuple[Any, ...]]:
+    """The settings that every component of a slot has, and their rules; a component's own of that name wins."""
+    if slot not in _EVERY:
+        return {}, ()
+    function = load_target(_EVERY[slot])
+    parameters = inspect.signature(function).parameters
+    hints = settings_hints(function, list(parameters), _EVERY[slot])
+    fields = {name: (hints[name], parameter.default) for name, parameter in parameters.items() if name not in own}
+    return fields, getattr(function, "rules", ()) if len(fields) == len(parameters) else ()
 
 
 def settings_hints(function: Callable[..., Any], wanted: list[str], label: str) -> dict[str, Any]:

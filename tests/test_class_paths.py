@@ -278,7 +278,7 @@ def test_a_class_of_every_slot_keeps_to_what_the_file_says_and_leaves_the_rest_t
 ) -> None:
     config = with_part(slot, part)
     section = config.rerankers[0] if slot == "reranker" else config.sections[slot]
-    found = dict(section.settings)
+    found = {name: value for name, value in section.settings.items() if name not in section.component.common}
     if slot == "reader":
         assert found.pop("input_dir") == Path.cwd() / "x"
     assert found == settings
@@ -295,7 +295,7 @@ def test_a_class_of_every_slot_keeps_to_what_the_file_says_and_leaves_the_rest_t
                 "chunker.windowsize",
                 f"chunker '{PARSER}.SentenceWindowNodeParser' has no such setting",
                 "did you mean 'window_size'?  (also: type, include_metadata, include_prev_next_rel, id_func, "
-                "window_metadata_key, original_text_metadata_key)",
+                "window_metadata_key, original_text_metadata_key, embed_metadata, too_long)",
             ),
             id="swallowed by SentenceWindowNodeParser",
         ),

@@ -313,6 +313,10 @@ def test_components_lists_slots_types_and_settings() -> None:
         assert run("components", slot).stdout == (
             "reranker  what sorts and thins out the nodes that were found (a list: `rerankers`)\n"
             "  similarity_cutoff   Drops nodes that are less similar to the question than the cutoff.\n"
+            "  window              Gives the LLM the sentences around each one that was found; for the chunker "
+            "`sentence_window`.\n"
+            "  auto_merging        Gives a parent for its nodes where enough of them were found; for the chunker "
+            "`hierarchical`.\n"
         )
     assert run("components", "retriever", "vector").stdout == (
         "retriever vector  (built in)\n"

@@ -185,14 +185,14 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "chunker: sentense",
             "chunker.type",
             "no chunker is called 'sentense'",
-            "did you mean 'sentence'?  (also: token, markdown, none)",
+            "did you mean 'sentence'?  (also: token, markdown, code, semantic, sentence_window, hierarchical, none)",
             id="unknown type",
         ),
         pytest.param(
             "chunker: Sentence",
             "chunker.type",
             "no chunker is called 'Sentence'",
-            "did you mean 'sentence'?  (also: token, markdown, none)",
+            "did you mean 'sentence'?  (also: token, markdown, code, semantic, sentence_window, hierarchical, none)",
             id="type in capitals",
         ),
         pytest.param(
@@ -213,14 +213,14 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "rerankers: [[]]",
             "rerankers[0]",
             "a type or a mapping with a type is expected, not a list",
-            "possible: similarity_cutoff",
+            "possible: similarity_cutoff, window, auto_merging",
             id="reranker is a list",
         ),
         pytest.param(
             "rerankers: [{cutoff: 1}]",
             "rerankers[0].type",
             "the type is missing",
-            "possible: similarity_cutoff",
+            "possible: similarity_cutoff, window, auto_merging",
             id="reranker without type",
         ),
         pytest.param(
@@ -240,9 +240,9 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             id="unknown setting",
         ),
         pytest.param(
-            "chunker: {type: none, size: 3}",
-            "chunker.size",
-            "chunker 'none' has no such setting",
+            "llm: {type: none, size: 3}",
+            "llm.size",
+            "llm 'none' has no such setting",
             "it has no settings",
             id="a setting where there are none",
         ),
@@ -572,7 +572,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
         "  line 6, reader.patterns: reader 'directory' has no such setting\n"
         "      possible: type, path, include, exclude, recursive, hidden, follow_links\n"
         "  line 7, chunker.type: no chunker is called 'sentense'\n"
-        "      did you mean 'sentence'?  (also: token, markdown, none)\n"
+        "      did you mean 'sentence'?  (also: token, markdown, code, semantic, sentence_window, hierarchical, none)\n"
         "  line 8, store.path: store 'faiss' needs this setting\n"
         "      The index directory; it is made when it is first needed\n"
         "  line 8, store.metric: must be one of cosine, inner_product, l2, not the text 'l3'\n"
@@ -580,7 +580,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
         "  line 10, rerankers[0].cutoff: reranker 'similarity_cutoff' needs this setting\n"
         "      Nodes with a lower score are dropped\n"
         "  line 11, rerankers[1].type: no reranker is called 'similarity_cutof'\n"
-        "      did you mean 'similarity_cutoff'?\n"
+        "      did you mean 'similarity_cutoff'?  (also: window, auto_merging)\n"
         "  line 12, store: key appears twice (first on line 8)\n"
         "      keep one of them\n"
         "  line 13, retriever.top_k: the environment variable RAG_PLUGIN_TEST_UNSET is not set\n"

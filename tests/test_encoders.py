@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import ComponentError, MissingPackage, load_config
-from rag_plugin.tokens import capacity, tokenizer_of, unseen_share
+from rag_plugin.tokens import capacity, limit, tokens_of
 
 from .conftest import MINILM
 
@@ -94,7 +94,7 @@ def test_the_models_own_prompts_are_used(minilm: Any, with_prompts: Path) -> Non
     query, text = encoder.get_query_embedding("heron"), encoder.get_text_embedding("heron")
     assert np.abs(np.array(query) - minilm.get_text_embedding("question: heron")).max() < 1e-6
     assert np.abs(np.array(text) - minilm.get_text_embedding("passage: heron")).max() < 1e-6
-    assert capacity(encoder) == 254 - len(tokenizer_of(encoder)("passage: "))
+    assert capacity(encoder) == limit(encoder) == 254 - tokens_of(encoder).counts(["passage: "])[0]
 
 
 def test_prompts_of_the_config_win(minilm: Any, with_prompts: Path) -> None:
@@ -207,10 +207,11 @@ def test_the_size_of_a_chunk_follows_the_encoder(minilm: Any) -> None:
 
 def test_the_tokenizer_counts_beyond_what_the_encoder_reads(minilm: Any) -> None:
     minilm.get_text_embedding("x " * 1000)
-    assert len(tokenizer_of(minilm)("x " * 1000)) == 1000
+    assert tokens_of(minilm).counts(["x " * 1000, "", "x"]).tolist() == [1000, 0, 1]
+    assert tokens_of(minilm).starts("x " * 1000).tolist() == list(range(0, 2000, 2))
 
 
-def test_what_no_vector_sees_is_counted(minilm: Any) -> None:
-    too_long, share = unseen_share(minilm, ["x " * 508, "x " * 10])
-    assert too_long == 1
-    assert share == pytest.approx(254 / 518)
+def test_a_word_that_is_too_long_for_the_tokenizer_counts_as_if_it_were_divided(minilm: Any) -> None:
+    tokens = tokens_of(minilm)
+    assert tokens.counts(["word " + "x" * 30_000])[0] > 10_000
+    assert len(tokens.starts("word " + "x" * 30_000)) == tokens.counts(["word " + "x" * 30_000])[0]

@@ -185,12 +185,14 @@ LAYERS = [
         "ollama",
         "faiss_store",
         "word_retriever",
+        "merging",
     ],
     ["registry", "class_paths"],
     ["config"],
     ["components"],
     ["sync"],
     ["engine"],
+    ["vectors"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

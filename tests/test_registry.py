@@ -25,6 +25,7 @@ CONFIG: dict[str, Any] = {
 }
 
 Install = Callable[..., None]
+CHUNKERS = ["sentence", "token", "markdown", "code", "semantic", "sentence_window", "hierarchical", "none"]
 
 
 def _forget() -> None:
@@ -181,7 +182,7 @@ def test_a_plugin_is_found_by_its_entry_point_and_checked_by_its_signature(insta
             (
                 "chunker.lest",
                 "chunker 'upper' has no such setting",
-                "did you mean 'least'?  (also: type, most, style, where, spread, tables, pair, kind)",
+                "did you mean 'least'?  (also: type, most, style, where, spread, tables, pair, kind, ...)",
             ),
             id="unknown",
         ),
@@ -231,12 +232,12 @@ def test_the_constraints_of_a_plugin_hold(install: Install, settings: Any, expec
 
 def test_a_plugin_is_offered_in_suggestions_listings_and_the_schema(install: Install) -> None:
     install("rag-upper", UPPER, POINTS)
-    assert names("chunker") == ["sentence", "token", "markdown", "none", "upper"]
+    assert names("chunker") == [*CHUNKERS, "upper"]
     assert problems_of("uper") == [
         (
             "chunker.type",
             "no chunker is called 'uper'",
-            "did you mean 'upper'?  (also: sentence, token, markdown, none)",
+            f"did you mean 'upper'?  (also: {', '.join(CHUNKERS)})",
         )
     ]
     listing = CliRunner().invoke(cli, ["components", "chunker"])
@@ -416,7 +417,7 @@ def test_a_plugin_in_every_slot_has_its_place_in_the_config(install: Install) ->
 
 def test_other_entry_point_groups_are_left_alone(install: Install) -> None:
     install("rag-else", "raise RuntimeError", {"elsewhere": {"one": "one"}, "chunker.more": {"one": "one"}})
-    assert names("chunker") == ["sentence", "token", "markdown", "none"]
+    assert names("chunker") == CHUNKERS
 
 
 def test_several_rules_on_one_function_all_hold() -> None:
@@ -425,5 +426,5 @@ def test_several_rules_on_one_function_all_hold() -> None:
     def function(*, a: int = 1) -> None:
         """Something."""
 
-    component = registry.component_of("chunker", "several", "here", function)
+    component = registry.component_of("encoder", "several", "here", function)
     assert [finding for check in component.rules for finding in check({})] == [("a", "second", ""), ("a", "first", "")]

@@ -139,7 +139,8 @@ def test_every_type_and_setting_is_offered_with_description_and_default(slot: st
         for key, info in fields.items():
             assert schema["properties"][key]["description"] == info.description
             if not info.is_required() and info.default is not None:
-                assert schema["properties"][key]["default"] == info.default
+                default = list(info.default) if isinstance(info.default, tuple) else info.default
+                assert schema["properties"][key]["default"] == default
 
 
 def test_the_reference_shows_every_component_and_setting() -> None:

@@ -968,17 +968,25 @@ def test_nodes_longer_than_the_encoder_sees_are_counted_and_warned_of(
     long = "one " * 508
     bench.write("long.txt", long)
     bench.write("same.txt", long)
-    report = bench.sync(minilm, chunker="none", sync__batch_size=1)
+    report = bench.sync(minilm, chunker={"type": "none", "too_long": "warn"}, sync__batch_size=1)
     assert (report.nodes_cut, report.nodes_written) == (2, 6)
     short = sum(len(text) for text in DOCUMENTS.values())
     share = 100 * 2 * len(long) / 2 / (2 * len(long) + short)
     assert warnings_of(caplog) == [
         f"{bench.index}: 2 nodes are longer than the encoder sees, and {share:.0f} % of the text of this sync is in no "
-        "vector; leave chunker.chunk_size unset, or use a chunker that has one"
+        "vector; set chunker.too_long to split"
     ]
     caplog.clear()
     assert bench.sync(minilm).nodes_cut == 0
     assert not any("longer than the encoder sees" in said for said in warnings_of(caplog))
+    report = bench.sync(minilm, chunker="none")
+    assert (report.nodes_cut, report.nodes_written) == (0, 10)
+    assert warnings_of(caplog)[-1] == (
+        f"{bench.index}: 2 nodes were longer than the encoder sees, and were split; leave chunker.chunk_size unset, or "
+        "use a chunker that has one"
+    )
+    report = bench.sync(minilm, chunker={"type": "none", "too_long": "error"})
+    assert [name for name, _ in report.failed] == ["long.txt", "same.txt"]
 
 
 def _sync_from_there(config: dict[str, Any], pipe: Any) -> None:

@@ -521,7 +521,7 @@ def test_no_more_than_three_batches_of_nodes_are_alive(bench: Bench, monkeypatch
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     most: list[int] = []
     calls: list[int] = []
-    cut = chunking.cut
+    cut = chunking.Cutter.__call__
 
     class Node(TextNode):
         """A node that can be weakly referred to and told apart."""
@@ -529,8 +529,8 @@ def test_no_more_than_three_batches_of_nodes_are_alive(bench: Bench, monkeypatch
         def __hash__(self) -> int:
             return id(self)
 
-    def counted(chunker: Any, document: Any) -> Any:
-        nodes = cut(chunker, document)
+    def counted(cutter: Any, document: Any) -> Any:
+        nodes = cut(cutter, document)
         for node in nodes:
             node.__class__ = Node
             alive.add(node)
@@ -542,7 +542,7 @@ def test_no_more_than_three_batches_of_nodes_are_alive(bench: Bench, monkeypatch
             gc.collect()
             most.append(len(alive))
 
-    monkeypatch.setattr(chunking, "cut", counted)
+    monkeypatch.setattr(chunking.Cutter, "__call__", counted)
     report = bench.sync(Calling(measure), sync__batch_size=5)
     assert report.nodes_written == 64
     assert len(most) >= 3

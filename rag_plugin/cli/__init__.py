@@ -9,10 +9,10 @@ import traceback
 import click
 
 from ..errors import ConfigError, RagPluginError
-from . import fetch, files, index, work
+from . import fetch, files, index, meaning, work
 from .common import WORK_FAILED, WRONG_USE, ReaderLeft, cli, note
 
-__all__ = ["cli", "fetch", "files", "index", "main", "work"]
+__all__ = ["cli", "fetch", "files", "index", "main", "meaning", "work"]
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,8 @@ Size = Annotated[
     int | None,
     Field(
         gt=0,
-        description="The most tokens a node has, in the encoder's tokens; unset, what the encoder sees at once.",
+        description="The most tokens a node has, in the encoder's tokens; unset, what the encoder sees at once, but at "
+        "most 1,024.",
     ),
 ]
 Overlap = Annotated[
@@ -28,6 +29,36 @@ Overlap = Annotated[
         description="How many tokens neighbouring nodes may share; less than the size. Unset, an eighth of the size.",
     ),
 ]
+
+
+def _no_volatile(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    from ..documents import VOLATILE_METADATA
+
+    for key in settings["embed_metadata"]:
+        if key in VOLATILE_METADATA:
+            message = f"{key!r} is another one in each copy of a file, and every vector would be with it"
+            yield "embed_metadata", message, "leave it out"
+
+
+@rule(_no_volatile)
+def every(
+    *,
+    embed_metadata: Annotated[
+        tuple[str, ...],
+        Field(
+            description="What of a node's metadata is encoded together with its text, such as `title` or "
+            "`header_path`; it counts towards the size. Absolute paths and dates never are."
+        ),
+    ] = (),
+    too_long: Annotated[
+        Literal["split", "warn", "error"],
+        Field(
+            description="What to do with a node that is longer than the encoder sees: split it and say so, leave it "
+            "and say how much is in no vector, or fail the document."
+        ),
+    ] = "split",
+) -> None:
+    """What every chunker can be told, LlamaIndex's own and injected ones too; the engine sees to it."""
 
 
 def _overlap_below_size(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -40,64 +71,160 @@ def _overlap_below_size(settings: dict[str, Any]) -> Iterable[tuple[str, str, st
 def sentence(
     encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, overlap: Overlap = None
 ) -> NodeParser:
-    """Cuts between sentences and paragraphs, filling each node up to the size."""
-    from llama_index.core.node_parser import SentenceSplitter
+    """Cuts between headings, paragraphs and sentences, at the best place in the second half of the size.
 
-    from ..tokens import tokenizer_of
+    An edit changes the nodes around it, and no others.
+    """
+    from ..chunking import Packed
+    from ..chunking.breaks import prose_breaks
 
-    size, shared = _sizes(encoder, chunk_size, overlap)
-    return SentenceSplitter(
-        chunk_size=size, chunk_overlap=shared, tokenizer=tokenizer_of(encoder), callback_manager=callback_manager
-    )
+    return Packed(breaks=prose_breaks, **_sized(encoder, callback_manager, chunk_size, overlap))
 
 
 @rule(_overlap_below_size)
 def token(
     encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, overlap: Overlap = None
 ) -> NodeParser:
-    """Cuts between words when the size is reached, wherever that is."""
-    from llama_index.core.node_parser import TokenTextSplitter
+    """Cuts between words when the size is reached, wherever that is.
 
-    from ..tokens import tokenizer_of
+    Every node is full, and an edit moves all nodes behind it.
+    """
+    from ..chunking import Packed
+    from ..chunking.breaks import word_breaks
 
-    size, shared = _sizes(encoder, chunk_size, overlap)
-    return TokenTextSplitter(
-        chunk_size=size, chunk_overlap=shared, tokenizer=tokenizer_of(encoder), callback_manager=callback_manager
-    )
+    return Packed(breaks=word_breaks, full=True, **_sized(encoder, callback_manager, chunk_size, overlap))
 
 
 @rule(_overlap_below_size)
 def markdown(
     encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, overlap: Overlap = None
 ) -> NodeParser:
-    """Cuts at headings, and at sentences where a section is longer than the size."""
-    from llama_index.core.node_parser import MarkdownNodeParser
+    """Cuts at headings, and where a section is longer than the size as `sentence` does, around tables and code.
 
-    from ..chunking import SizedMarkdown
+    The headings above a node stand in its metadata as `header_path`.
+    """
+    from ..chunking import MarkdownChunker
 
-    return SizedMarkdown(
-        headings=MarkdownNodeParser(callback_manager=callback_manager),
-        sizes=sentence(encoder, callback_manager, chunk_size=chunk_size, overlap=overlap),
-        callback_manager=callback_manager,
+    return MarkdownChunker(**_sized(encoder, callback_manager, chunk_size, overlap))
+
+
+@rule(_overlap_below_size)
+def code(
+    encoder: BaseEmbedding,
+    callback_manager: CallbackManager,
+    *,
+    chunk_size: Size = None,
+    overlap: Annotated[
+        int, Field(ge=0, description="How many tokens neighbouring nodes may share; less than the size.")
+    ] = 0,
+    language: Annotated[
+        str | None,
+        Field(min_length=1, description="A language of tree-sitter, such as `python`; unset, by the file's name."),
+    ] = None,
+) -> NodeParser:
+    """Cuts between definitions and statements by tree-sitter, the outermost that fit; other files as `sentence`.
+
+    Needs the extra `code`.
+    """
+    from ..chunking import CodeChunker
+    from ..chunking.code import parser_of
+
+    parser_of(language or "python")
+    return CodeChunker(language=language, **_sized(encoder, callback_manager, chunk_size, overlap))
+
+
+@rule(_overlap_below_size)
+def semantic(
+    encoder: BaseEmbedding,
+    callback_manager: CallbackManager,
+    *,
+    chunk_size: Size = None,
+    overlap: Annotated[
+        int, Field(ge=0, description="How many tokens neighbouring nodes may share; less than the size.")
+    ] = 0,
+    buffer_size: Annotated[
+        int, Field(ge=0, description="How many sentences on either side are encoded together with each sentence.")
+    ] = 1,
+) -> NodeParser:
+    """Cuts where the meaning changes most from one sentence to the next, in the second half of the size.
+
+    Every sentence of a document that is longer than the size is encoded for it, which takes several times as long.
+    """
+    from ..chunking import SemanticChunker
+    from ..encoding import encode_documents
+
+    return SemanticChunker(
+        encode=lambda texts: encode_documents(encoder, texts),
+        buffer_size=buffer_size,
+        **_sized(encoder, callback_manager, chunk_size, overlap),
+    )
+
+
+def sentence_window(
+    encoder: BaseEmbedding,
+    callback_manager: CallbackManager,
+    *,
+    window_size: Annotated[
+        int, Field(ge=0, description="How many sentences on either side the LLM reads with each one that was found.")
+    ] = 3,
+) -> NodeParser:
+    """Each sentence is a node; with the reranker `window`, the LLM reads the sentences around it too."""
+    from ..chunking import SentenceWindowChunker
+
+    return SentenceWindowChunker(window_size=window_size, **_sized(encoder, callback_manager, None, 0))
+
+
+def _larger_parents(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    sizes = [*settings["parent_sizes"], *([settings["chunk_size"]] if settings["chunk_size"] else [])]
+    if any(small >= large for large, small in zip(sizes, sizes[1:])):
+        yield "parent_sizes", "each level has to be smaller than the one before", "write them from large to small"
+
+
+@rule(_larger_parents)
+def hierarchical(
+    encoder: BaseEmbedding,
+    callback_manager: CallbackManager,
+    *,
+    parent_sizes: Annotated[
+        tuple[Annotated[int, Field(gt=0)], ...],
+        Field(min_length=1, description="The sizes of what is around a node, in tokens, from large to small."),
+    ] = (2048, 512),
+    chunk_size: Annotated[
+        int | None,
+        Field(gt=0, description="The most tokens a node has; unset, 128, or what the encoder sees if that is less."),
+    ] = None,
+) -> NodeParser:
+    """Small nodes that know what is around them; with the reranker `auto_merging`, several give way to their parent."""
+    from ..chunking import HierarchicalChunker
+    from ..tokens import capacity
+
+    size = chunk_size or min(128, capacity(encoder))
+    return HierarchicalChunker(
+        parent_sizes=list(parent_sizes), **_sized(encoder, callback_manager, chunk_size or size, 0)
     )
 
 
 def none(callback_manager: CallbackManager) -> NodeParser:
-    """Cuts nothing: a document is a node."""
+    """Cuts nothing: a document is a node, as far as the encoder sees it whole."""
     from ..chunking import WholeDocument
 
     return WholeDocument(callback_manager=callback_manager)
 
 
-def _sizes(encoder: BaseEmbedding, chunk_size: int | None, overlap: int | None) -> tuple[int, int]:
+def _sized(
+    encoder: BaseEmbedding, callback_manager: CallbackManager, chunk_size: int | None, overlap: int | None
+) -> dict[str, Any]:
     from ..errors import ComponentError
-    from ..tokens import capacity
+    from ..tokens import capacity, tokens_of
 
     size = chunk_size or capacity(encoder)
-    if overlap is None:
-        return size, size // 8
-    if overlap >= size:
+    if overlap is not None and overlap >= size:
         raise ComponentError(
             f"chunker: an overlap of {overlap} leaves nothing of the {size} tokens that the encoder sees"
         )
-    return size, overlap
+    return {
+        "tokens": tokens_of(encoder),
+        "chunk_size": size,
+        "overlap": size // 8 if overlap is None else overlap,
+        "callback_manager": callback_manager,
+    }

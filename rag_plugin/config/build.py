@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.callbacks import CallbackManager
 
+    from ..chunking import Cutter
+
 PARTS = (*(slot for slot in SLOTS if slot != "reranker"), "rerankers")
 
 
@@ -42,7 +44,7 @@ class Assembly:
         self._under_way: list[str] = []
 
     def get(self, name: str) -> Any:
-        """The part of that name: a slot, `index` or `callback_manager`."""
+        """The part of that name: a slot, `index`, `callback_manager` or `cutter`."""
         if name in self._built:
             return self._built[name]
         if name in self._under_way:
@@ -71,6 +73,8 @@ class Assembly:
             return self._callback_manager()
         if name == "index":
             return self._index()
+        if name == "cutter":
+            return self._cutter()
         if name == "rerankers":
             return [self._component(section) for section in self.config.rerankers]
         if name not in PARTS:
@@ -114,7 +118,7 @@ class Assembly:
     def _index(self) -> VectorStoreIndex:
         from llama_index.core import StorageContext, VectorStoreIndex
 
-        from ..chunking import LazyChunker
+        from ..chunking import LazyCutter
 
         encoder = self.get("encoder")
         manager = encoder.callback_manager if "encoder" in self.injected else self.get("callback_manager")
@@ -124,8 +128,15 @@ class Assembly:
             embed_model=encoder,
             storage_context=StorageContext.from_defaults(vector_store=store),
             callback_manager=manager,
-            transformations=[LazyChunker(lambda: self.get("chunker"))],
+            transformations=[LazyCutter(lambda: self.get("cutter"))],
         )
+
+    def _cutter(self) -> Cutter:
+        from ..chunking import Cutter
+        from ..tokens import limit, tokens_of
+
+        chunker, encoder = self.get("chunker"), self.get("encoder")
+        return Cutter(chunker, tokens_of(encoder), limit(encoder), **self.config.common("chunker"))
 
 
 def _check_kind(slot: str, part: Any) -> None:

@@ -32,6 +32,8 @@ from .whole import contradictions
 from .words import annotation_at, did_you_mean, error_words, keys_at, shortened, type_words
 
 DEFAULT_TYPES = {**UNNAMED_TYPES, "llm": "none"}
+FOLLOWING_RERANKERS = {"sentence_window": "window", "hierarchical": "auto_merging"}
+"""The reranker that a chunker was made for, used where the config names no rerankers."""
 REQUIRED = ("reader", "encoder", "store")
 SECTIONS = ("reader", "chunker", "encoder", "store", "llm", "retriever", "rerankers", "synthesizer", "sync")
 
@@ -107,7 +109,7 @@ def check_config(source: Source, allow: Collection[str] = (), provided: Collecti
                     "store": "store: {type: faiss, path: ./.rag/index}",
                 }[name]
                 checker.problem(source.root.place, name, "this section is missing", f"for example  {example}")
-            sections[name] = checker.default(name)
+            sections[name] = checker.default(name, sections.get("chunker"))
         elif name == "rerankers":
             sections[name] = checker.rerankers(entry_or_none)
         elif name == "sync":
@@ -137,9 +139,14 @@ class _Checker:
         if place is not BROKEN.place:
             self.problems.append(Problem(place.file, place.line, place.column, path, message, hint))
 
-    def default(self, name: str) -> Any:
+    def default(self, name: str, chunker: Section | None = None) -> Any:
         if name == "rerankers":
-            return ()
+            follows = FOLLOWING_RERANKERS.get(chunker.type if chunker is not None else "")
+            if follows is None:
+                return ()
+            place = Place("default")
+            node = Value(follows, place, self.source.root.base)
+            return (self.section("reranker", join("rerankers", 0), Entry(place, node)),)
         if name == "sync":
             return SyncSettings()
         if name not in DEFAULT_TYPES:

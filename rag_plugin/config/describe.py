@@ -52,6 +52,8 @@ def settings_of(component: Component) -> list[Setting]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, PurePath) else value
 
 
@@ -80,14 +82,18 @@ def reference() -> str:
         default = DEFAULT_TYPES.get(section)
         note = f" Unset, `{default}`." if default else (" Required." if section in REQUIRED else " Unset, none.")
         lines += [f"## `{section}`", "", f"{SLOTS[slot][:1].upper()}{SLOTS[slot][1:]}.{note}", ""]
-        for component in components(slot):
-            if component.origin == "built in":
-                lines += [f"### `{component.name}`", "", component.summary, "", *_table(component)]
+        known = [component for component in components(slot) if component.origin == "built in"]
+        if known[0].common:
+            lines += [f"Every {slot} has these settings, a LlamaIndex class and a ready object too:", ""]
+            lines += _table([item for item in settings_of(known[0]) if item.name in known[0].common])
+        for component in known:
+            own = [item for item in settings_of(component) if item.name not in component.common]
+            lines += [f"### `{component.name}`", "", component.summary, "", *_table(own)]
         lines += [
             f"Or the path of a LlamaIndex class, such as `type: {_EXAMPLES[slot]}`, with its own settings.",
             "",
         ]
-    lines += ["## `sync`", "", sync_component().summary, "", *_table(sync_component())]
+    lines += ["## `sync`", "", sync_component().summary, "", *_table(settings_of(sync_component()))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -103,10 +109,9 @@ _EXAMPLES = {
 }
 
 
-def _table(component: Component) -> list[str]:
-    settings = settings_of(component)
+def _table(settings: list[Setting]) -> list[str]:
     if not settings:
-        return ["No settings.", ""]
+        return ["No settings of its own.", ""]
     lines = ["| setting | value | default | |", "|---|---|---|---|"]
     for item in settings:
         default = item.default_words if item.required or item.default is None else f"`{item.default_words}`"

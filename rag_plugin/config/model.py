@@ -136,6 +136,11 @@ class Config:
         """Whether the synthesizer puts the question to an LLM, and does not just hand on what was found."""
         return self.synthesizer.type not in ("context_only", "no_text")
 
+    def common(self, slot: str) -> dict[str, Any]:
+        """The settings of a section that are the slot's: they hold for an injected part too."""
+        section = self.sections[slot]
+        return {name: section.settings[name] for name in sorted(section.component.common)}
+
     def to_yaml(self, *, origins: bool = False) -> str:
         """The whole config as YAML, defaults filled in and paths absolute.
 
@@ -159,6 +164,9 @@ class Config:
         from .build import Assembly
 
         return Assembly(self, parts).get(slot)
+
+
+_DEFAULT = Place("default")
 
 
 def load_config(
@@ -205,7 +213,7 @@ def _source(config: Config) -> Source:
             nodes[name] = table(part)
         elif isinstance(part, SyncSettings) and part.given is not None:
             nodes[name] = part.given
-        elif isinstance(part, tuple) and part:
+        elif isinstance(part, tuple) and part and part[0].type_node.place != _DEFAULT:
             nodes[name] = Items(tuple(table(item) for item in part), part[0].given.place, part[0].given.base)
     entries = {key: Entry(node.place, node) for key, node in nodes.items()}
     return Source(config.name, Table(entries, Place(config.name), Path.cwd()))

@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from ..errors import IndexLocked, StoreError
 from .base import Kind
 from .database import Database, NodeRow
@@ -31,6 +33,7 @@ from .words import covered, write_files
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters
+    from numpy.typing import NDArray
 
 _log = logging.getLogger(__package__)
 T = TypeVar("T")
@@ -158,6 +161,18 @@ class IndexDirectory:
             return found
 
         return self.seeing(nodes) or []
+
+    def rows_with_vectors(self) -> tuple[list[tuple[Any, ...]], NDArray[np.float32]]:
+        """(row, id, text, metadata, rest) of all nodes, and their vectors, shape (nodes, dimension)."""
+        with self.reading() as (database, live):
+            found = [] if live is None else list(database.vectors_after(live, 0))
+            if not found:
+                return [], np.zeros((0, 0), dtype=np.float32)
+            numbers = [number for rows, _ in found for number in rows]
+            vectors = np.concatenate([part for _, part in found])
+            nodes = {row[0]: row for row in database.nodes(live)}
+        kept = [place for place, number in enumerate(numbers) if number in nodes]
+        return [nodes[numbers[place]] for place in kept], vectors[kept]
 
     def rows(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[int]:
         """The row numbers of those nodes."""

@@ -27,6 +27,9 @@ from .search import search
 from .syncing import Syncing
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .database import Database
     from .health import Finding, StoreInfo
     from .state import State
@@ -178,6 +181,15 @@ class FaissStore(Syncing, BasePydanticVectorStore):
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes with these ids (in this order) that the filters let through; without either, all."""
         return [from_row(row) for row in self._directory.nodes(node_ids, filters)]
+
+    def nodes_with_vectors(self) -> tuple[list[BaseNode], NDArray[np.float32]]:
+        """All nodes in the order they were written, and their exact vectors, of one and the same commit.
+
+        Returns:
+            The nodes, and float32 of shape (len(nodes), dimension); (0, 0) where there are none.
+        """
+        rows, vectors = self._directory.rows_with_vectors()
+        return [from_row(row) for row in rows], vectors
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes that fit a question best.

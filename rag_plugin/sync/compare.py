@@ -13,8 +13,9 @@ from .fingerprint import digest
 
 if TYPE_CHECKING:
     from llama_index.core.readers.base import BaseReader
-    from llama_index.core.schema import BaseNode
+    from llama_index.core.schema import BaseNode, Document
 
+    from ..chunking import Cutter
     from ..config.build import Assembly
 
 
@@ -48,6 +49,7 @@ class Comparison:
         self.changed: list[str] = []
         self.unchanged: list[str] = []
         self.failed: list[tuple[str, str]] = []
+        self._cutter: Cutter | None = None
 
     def list_documents(self) -> list[Listed | Unlisted]:
         return list(source_of(self._reader()).list_documents())
@@ -56,6 +58,13 @@ class Comparison:
         """The reader, made anew: LlamaIndex's `SimpleDirectoryReader` lists its files when it is made."""
         injected = self.assembly.injected
         return injected["reader"] if "reader" in injected else self.assembly.make("reader")
+
+    @property
+    def cutter(self) -> Cutter:
+        """Cuts the documents; made anew for each comparison, since it counts what it had to split."""
+        if self._cutter is None:
+            self._cutter = self.assembly.make("cutter")
+        return self._cutter
 
     def is_unchanged(self, item: Listed, record: DocumentRecord) -> bool:
         """Whether a document is as it was, by its stamp alone."""
@@ -86,8 +95,6 @@ class Comparison:
 
     def _document(self, item: Listed | Unlisted, record: DocumentRecord | None, batch: Batch) -> int:
         """Note what became of one document; returns how many nodes of it are to be written."""
-        from ..chunking import cut
-
         if isinstance(item, Unlisted):
             self._fail(item.id, item.reason)
             return 0
@@ -103,7 +110,7 @@ class Comparison:
                     batch.untouched.append(fresh)
                 return 0
             check_document(item.id, document)
-            nodes = self._cut(item.id, document, cut)
+            nodes = self._cut(item.id, document)
         except DocumentError as error:
             self._fail(item.id, error.reason)
             return 0
@@ -111,9 +118,11 @@ class Comparison:
         batch.changed.append((fresh, nodes))
         return len(nodes)
 
-    def _cut(self, name: str, document: Any, cut: Any) -> list[BaseNode]:
+    def _cut(self, name: str, document: Document) -> list[BaseNode]:
         try:
-            return cut(self.assembly.get("chunker"), document)  # type: ignore[no-any-return]
+            return self.cutter(document)
+        except DocumentError:
+            raise
         except Exception as error:  # the seam to any chunker: one document that it cannot cut must not stop the rest
             reason = " ".join(str(error).split()) or "no reason given"
             raise DocumentError(name, f"it cannot be cut: {type(error).__name__}: {reason}") from error

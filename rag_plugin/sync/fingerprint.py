@@ -56,7 +56,11 @@ def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
         "encoder": described,
         "dimension": int(vector.size),
         "probe": pack(vector),
-        "chunker": _described(assembly, "chunker"),
+        # What the engine does with any chunker's nodes, an injected one's too.
+        "chunker": {
+            **{name: _plain(value) for name, value in assembly.config.common("chunker").items()},
+            **_described(assembly, "chunker"),
+        },
         "reader": _described(assembly, "reader"),
     }
 
@@ -84,8 +88,14 @@ def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
         elif entry is not None and entry.node.template is not None:
             described[name] = entry.node.template
         else:
-            described[name] = value if isinstance(value, (int, float, bool, type(None))) else str(value)
+            described[name] = _plain(value)
     return described
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
 
 
 def _as_written(node: Node) -> Any:

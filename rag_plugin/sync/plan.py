@@ -61,7 +61,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
         ComponentError: The reader's source as a whole is not there.
         DocumentError: A document failed and the config says `on_error: stop`.
     """
-    from ..tokens import tokenizer_of
+    from ..tokens import tokens_of
 
     store, encoder = sync_store(assembly), assembly.get("encoder")
     fingerprint = fingerprint_of(assembly)
@@ -75,8 +75,8 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
     removed = removed_documents(items, {**comparison.before, **known})
     by_hand = old is not None and not old and len(store) > 0
     changes = all_differences(old or {}, fingerprint) if old or by_hand else []
-    assembly.get("chunker")  # that it cannot be built is no fault of a document
-    count = tokenizer_of(encoder)
+    _ = comparison.cutter  # that it cannot be built is no fault of a document
+    counts = tokens_of(encoder).counts
     nodes = texts = tokens = 0
     sample: list[str] = []
     seen: set[bytes] = set()
@@ -99,7 +99,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
         seen.update(by_key)
         nodes += len(part)
         texts += len(new)
-        tokens += sum(len(count(text)) for text in new)
+        tokens += int(counts(new).sum())
         sample = _spread([*sample, *new])
     return SyncPlan(
         comparison.added,
@@ -112,7 +112,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
         nodes,
         texts,
         tokens,
-        _seconds(encoder, sample, tokens, sum(len(count(text)) for text in sample)),
+        _seconds(encoder, sample, tokens, int(counts(sample).sum())),
     )
 
 

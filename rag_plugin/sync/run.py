@@ -64,9 +64,8 @@ class _Run:
         self.encoder = assembly.get("encoder")
         self.fingerprint = fingerprint_of(assembly)
         self.found = Comparison(assembly, self.fingerprint)
-        self.nodes_written = self.texts_encoded = self.tokens_encoded = self.nodes_cut = 0
+        self.nodes_written = self.texts_encoded = self.tokens_encoded = 0
         self.seconds_encoding = 0.0
-        self.length = self.unseen = 0.0  # of the text encoded, in characters
         self.say: Callable[[str], Any] = str
         self.recent: dict[bytes, NDArray[np.float32]] = {}  # what the batch before encoded, which is not written yet
         self.seen: Mapping[str, DocumentRecord] | None = None  # the records before the lock was taken
@@ -84,7 +83,7 @@ class _Run:
                     # Another sync wrote after this one looked: what it added must not seem to be gone.
                     items = self._list()
                 self._say_what_changed()
-                self.assembly.get("chunker")  # that it cannot be built is no fault of a document
+                _ = self.found.cutter  # that it cannot be built is no fault of a document
                 live = self.store.live_generation()
                 if live not in (None, generation):
                     self.found.before = self.store.synced(live)
@@ -96,14 +95,7 @@ class _Run:
                     self.store.commit(generation, removed=removed)
                 self.store.finish(generation, self.fingerprint)
                 self.store.settle()
-        if self.nodes_cut:
-            _log.warning(
-                "%s: %d nodes are longer than the encoder sees, and %.0f %% of the text of this sync is in no vector; "
-                "leave chunker.chunk_size unset, or use a chunker that has one",
-                self.path,
-                self.nodes_cut,
-                100 * self.unseen / self.length,
-            )
+        self._say_what_is_unseen()
         report = SyncReport(
             self.found.added,
             self.found.changed,
@@ -113,7 +105,7 @@ class _Run:
             self.nodes_written,
             self.texts_encoded,
             self.tokens_encoded,
-            self.nodes_cut,
+            self.found.cutter.unseen.left,
             time.perf_counter() - started,
         )
         for name, reason in self.found.failed:
@@ -162,6 +154,24 @@ class _Run:
         for slot in ("chunker", "reader"):
             for difference in differences(slot, old[slot], self.fingerprint[slot]):
                 _log.warning("%s: %s; what it changes is cut anew", self.path, difference)
+
+    def _say_what_is_unseen(self) -> None:
+        unseen = self.found.cutter.unseen
+        if unseen.split:
+            _log.warning(
+                "%s: %d nodes were longer than the encoder sees, and were split; leave chunker.chunk_size unset, or "
+                "use a chunker that has one",
+                self.path,
+                unseen.split,
+            )
+        if unseen.left:
+            _log.warning(
+                "%s: %d nodes are longer than the encoder sees, and %.0f %% of the text of this sync is in no vector; "
+                "set chunker.too_long to split",
+                self.path,
+                unseen.left,
+                max(1, 100 * unseen.unseen / unseen.characters),
+            )
 
     def _documents(
         self, items: Sequence[Listed | Unlisted], known: Mapping[str, DocumentRecord], generation: int
@@ -217,7 +227,6 @@ class _Run:
     def _encode(self, nodes: Sequence[BaseNode], generation: int) -> dict[str, bytes]:
         """Give each node its vector; returns, by node id, what names its text."""
         from ..encoding import encode_documents
-        from ..tokens import unseen_share
 
         texts = encoded_texts(nodes)
         names = {text: text_key(text) for text in texts.values()}
@@ -233,11 +242,6 @@ class _Run:
         self.recent = known
         for node in nodes:
             node.embedding = known[names[texts[node.node_id]]].tolist()
-        too_long, share = unseen_share(self.encoder, list(texts.values()))
-        self.nodes_cut += too_long
-        length = sum(map(len, texts.values()))
-        self.length += length
-        self.unseen += share * length
         return {name: names[text] for name, text in texts.items()}
 
     def _progress(self, coming: int) -> Callable[[int, int], None]:

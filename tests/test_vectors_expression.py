@@ -1,0 +1,103 @@
+"""Sums of texts: what is read, what is written, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rag_plugin.errors import QuestionError
+from rag_plugin.vectors import Expression, Term, parse_expression
+
+
+def terms(text: str) -> list[tuple[str, float]]:
+    return [(term.text, term.weight) for term in parse_expression(text).terms]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("king - man + woman", [("king", 1), ("man", -1), ("woman", 1)]),
+        ("  king-man  ", [("king-man", 1)]),
+        ("king -man +woman", [("king", 1), ("man", -1), ("woman", 1)]),
+        ("king- man+ woman", [("king", 1), ("man", -1), ("woman", 1)]),
+        ("well-known - known", [("well-known", 1), ("known", -1)]),
+        ("- man + king", [("man", -1), ("king", 1)]),
+        ("+king", [("king", 1)]),
+        ("king − man", [("king", 1), ("man", -1)]),
+        ("king – man", [("king", 1), ("man", -1)]),
+        ("New   York - USA + France", [("New York", 1), ("USA", -1), ("France", 1)]),
+        ('"New York"-"USA"+France', [("New York", 1), ("USA", -1), ("France", 1)]),
+        ("“C++” - C", [("C++", 1), ("C", -1)]),
+        ("„C++“ - C", [("C++", 1), ("C", -1)]),
+        (r'"a \"b\" c" + d', [('a "b" c', 1), ("d", 1)]),
+        ('"- + *" - x', [("- + *", 1), ("x", -1)]),
+        ("2 * king - 0.5*man + .25 *woman", [("king", 2), ("man", -0.5), ("woman", 0.25)]),
+        ("3 kings - 1984", [("3 kings", 1), ("1984", -1)]),
+        ('2 * "C++"', [("C++", 2)]),
+        ("don't - do", [("don't", 1), ("do", -1)]),
+        ("東京 - 日本 + フランス", [("東京", 1), ("日本", -1), ("フランス", 1)]),
+        ("f*ck - x", [("f*ck", 1), ("x", -1)]),
+        ("man : king :: woman : ?", [("king", 1), ("man", -1), ("woman", 1)]),
+        ("man:king::woman:?", [("king", 1), ("man", -1), ("woman", 1)]),
+        ('"a::b" : New York :: "c:d" : ?', [("New York", 1), ("a::b", -1), ("c:d", 1)]),
+        ('"std::vector" - C', [("std::vector", 1), ("C", -1)]),
+        ("ratio 1:2 + x", [("ratio 1:2", 1), ("x", 1)]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_sum_is_read(text: str, expected: list[tuple[str, float]]) -> None:
+    assert terms(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the sum is empty; write it as  king - man + woman"),
+        ("   ", "the sum is empty; write it as  king - man + woman"),
+        ("king -", "'king -', character 6: nothing stands behind the '-'"),
+        ("king - + man", "character 6: two signs in a row; a name that has a sign in it stands in quotes, such as"),
+        ("C++ - C", "character 3: two signs in a row"),
+        ('king - "man', "character 8: a quote is opened and not closed"),
+        ('"" + king', "character 1: there is nothing between the quotes"),
+        ('"New York" city', "character 12: a + or - is missing before 'city'"),
+        ('king "man"', "character 6: a quote stands in the middle of a term; quote it whole"),
+        ("king * 2", "character 6: a weight is a number before its term, such as 2 * king"),
+        ("2 *", "character 1: nothing stands behind '2 *'"),
+        ("2 * - king", "character 5: a term is missing"),
+        ("9" * 400 + " * king", "is too large a weight"),
+        ("a : b :: c", "write it as  man : king :: woman : ?"),
+        ("a : b :: c : d", "the question mark stands at the end"),
+        (": b :: c : ?", "the question mark stands at the end"),
+        ("a : b : c :: d : ?", "write it as  man : king :: woman : ?"),
+        ("a :: b :: c : ?", "write it as  man : king :: woman : ?"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_what_is_no_sum_is_refused_with_the_place(text: str, message: str) -> None:
+    with pytest.raises(QuestionError) as caught:
+        parse_expression(text)
+    assert message in str(caught.value)
+
+
+names = st.text(min_size=1, max_size=12).filter(lambda text: text.strip() != "")
+weights = st.floats(min_value=1e-9, max_value=1e12).flatmap(lambda size: st.sampled_from([size, -size]))
+expressions = st.lists(st.builds(Term, names, weights | st.sampled_from([1.0, -1.0, 2.0])), min_size=1, max_size=5)
+
+
+@given(expressions.map(lambda found: Expression(tuple(found))))
+@example(Expression((Term('a"b\\', -1.0), Term("- c", 0.5))))
+@example(Expression((Term("  spaced  out ", 1.0), Term("a::b", 2.0))))
+def test_what_is_written_is_read_back(expression: Expression) -> None:
+    assert parse_expression(str(expression)) == expression
+
+
+@given(st.text(alphabet=st.sampled_from('ab -+*:"\\“”?2.\n−'), max_size=20))
+def test_any_text_is_read_or_refused_and_what_is_read_stands(text: str) -> None:
+    try:
+        found = parse_expression(text)
+    except QuestionError:
+        return
+    assert found.terms
+    assert all(term.text.strip() for term in found.terms)
+    assert parse_expression(str(found)) == found
