@@ -22,7 +22,7 @@ from .encoder_processes import EncoderProcesses
 from .hub import HubModel, cached_folder
 from .model_families import family_of
 from .models import find_model
-from .sentence_model import PART, check_device, load_model, names_of, pooling_of, prompts_of, shape, wordpiece
+from .sentence_model import PART, check_device, load_model, longest_word, names_of, pooling_of, prompts_of, shape
 from .weights import WeightsDigest
 
 if TYPE_CHECKING:
@@ -118,7 +118,6 @@ class SentenceEncoder(HuggingFaceEmbedding):
         Where and how fast it is computed (device, batches, processes) is no part of it.
         """
         model = self._model
-        tokenizer = wordpiece(model)
         return {
             "model": self.model_name,
             "weights": self._weights() if self._weights is not None else "",
@@ -130,7 +129,7 @@ class SentenceEncoder(HuggingFaceEmbedding):
             "truncate_dim": model.truncate_dim,
             "dtype": str(model.dtype).removeprefix("torch."),
             "backend": model.get_backend(),
-            "longest_word": tokenizer.max_input_chars_per_word if tokenizer is not None else None,
+            "longest_word": longest_word(model),
         }
 
     def close(self) -> None:

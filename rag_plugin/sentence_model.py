@@ -17,10 +17,6 @@ from .model_families import Family
 from .models import ModelSource
 
 PART = "encoder 'huggingface'"
-LONGEST_WORD = 1000
-"""Characters. A WordPiece tokenizer makes one unknown token of a longer word: 100 as it comes, so that the line of a
-data file or a long name in code would have no meaning at all. Tokenizing such a word takes 26 microseconds a character
-(at 100 it is 2), any other text as long as before."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,9 +118,7 @@ def shape(
         if whole is not None and truncate_dim > whole:
             raise ComponentError(f"{PART}: truncate_dim {truncate_dim} is more than the {whole} numbers of a vector")
         model.truncate_dim = truncate_dim
-    words = wordpiece(model)
-    if words is not None and words.max_input_chars_per_word < LONGEST_WORD:
-        words.max_input_chars_per_word = LONGEST_WORD
+    _divide_long_words(model)
 
 
 def _positions(model: SentenceTransformer) -> int | None:
@@ -134,10 +128,25 @@ def _positions(model: SentenceTransformer) -> int | None:
     return int(limit) if isinstance(limit, int) and limit > 0 else None
 
 
-def wordpiece(model: SentenceTransformer) -> Any:
-    """The WordPiece model inside of the tokenizer, which can be changed in place; None where there is another."""
-    found = getattr(getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None), "model", None)
-    return found if hasattr(found, "max_input_chars_per_word") else None
+def _divide_long_words(model: SentenceTransformer) -> None:
+    """Let a word that is too long for a WordPiece tokenizer be read as several.
+
+    As it comes, such a tokenizer makes one unknown token of a word of more than 100 characters, so that the line of a
+    data file or a long name in code would mean nothing. A higher limit would cost time that grows with its square.
+    """
+    length = longest_word(model)
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if length is None or backend is None or backend.pre_tokenizer is None:
+        return
+    from tokenizers.pre_tokenizers import FixedLength, Sequence
+
+    backend.pre_tokenizer = Sequence([backend.pre_tokenizer, FixedLength(length)])
+
+
+def longest_word(model: SentenceTransformer) -> int | None:
+    """At how many characters a WordPiece tokenizer divides a word; None where the tokenizer is another."""
+    backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
+    return getattr(getattr(backend, "model", None), "max_input_chars_per_word", None)
 
 
 def pooling_of(model: SentenceTransformer) -> str | None:

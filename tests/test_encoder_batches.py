@@ -159,14 +159,38 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
 # ---------------------------------------------------------------------------------- long words
 
 
-def test_a_long_word_has_a_meaning() -> None:
-    encoder = encoder_of(device="cpu")
-    tokens = encoder._model.tokenizer.tokenize("a" * 1000 + " " + "b" * 1001)
-    assert tokens.count("[UNK]") == 1
-    assert tokens[-1] == "[UNK]"
-    first, second = encoder.encode_documents(["heron" * 40, "bicycle" * 40])
+@pytest.mark.parametrize("character", ["a", "ä", "東", "x1"])
+def test_a_long_word_is_read_as_several(minilm: Any, plain: Any, character: str) -> None:
+    word = character * 100
+    for count in (100, 101, 250, 5000):
+        tokens = minilm._model.tokenizer.tokenize((word * 50)[:count])
+        assert "[UNK]" not in tokens
+    assert minilm._model.tokenizer.tokenize(word[:100]) == plain.tokenizer.tokenize(word[:100])
+
+
+def test_long_words_that_differ_have_other_vectors(minilm: Any, plain: Any) -> None:
+    texts = ["heron" * 40, "bicycle" * 40]
+    first, second = plain.encode(texts, normalize_embeddings=True)
+    assert first @ second > 0.999  # one unknown token each
+    first, second = minilm.encode_documents(texts)
     assert first @ second < 0.9
-    assert encoder.identity()["longest_word"] == 1000
+
+
+@pytest.mark.slow
+def test_tokenizing_takes_time_in_proportion_to_the_text(minilm: Any) -> None:
+    letters = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=400_000))
+    seconds = []
+    for text in (letters[:100_000], letters):
+        started = time.process_time()
+        assert "[UNK]" not in minilm._model.tokenizer.tokenize(text)
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 10 * seconds[0]  # four times the text; with quadratic work it were sixteen
+
+
+@pytest.mark.parametrize("name", ["prose", "code"])
+def test_texts_without_long_words_have_the_tokens_that_they_had(minilm: Any, plain: Any, name: str) -> None:
+    text = Path(__file__).read_text(encoding="utf-8") if name == "code" else " ".join(texts_of_all_lengths(20))
+    assert minilm._model.tokenizer(text)["input_ids"] == plain.tokenizer(text)["input_ids"]
 
 
 # ---------------------------------------------------------------------------------- bad texts

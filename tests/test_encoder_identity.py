@@ -116,7 +116,7 @@ def test_the_identity_is_what_is_in_effect(minilm: Any) -> None:
         "truncate_dim": None,
         "dtype": "float32",
         "backend": "torch",
-        "longest_word": 1000,
+        "longest_word": 100,
     }
 
 
