@@ -1,0 +1,252 @@
+"""`rag-plugin doctor`: each thing that can be wrong is found and told with its cure, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rag_plugin import build_engine, load_config
+from rag_plugin.cli import cli
+from rag_plugin.doctor import Finding, examine
+from rag_plugin.testing import FakeOllama, faults
+
+from .conftest import MINILM
+
+CONFIG = """
+reader: {{type: directory, path: {docs}}}
+encoder: {{type: huggingface, model: "{model}"}}
+store: {{type: faiss, path: {index}}}
+llm: {{type: ollama, model: fake, base_url: "{url}", retries: 0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[FakeOllama]:
+    with FakeOllama(says="Yes.") as server:
+        yield server
+
+
+@pytest.fixture
+def config(tmp_path: Path, documents: Path, ollama: FakeOllama) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(docs=documents, model=MINILM, index=tmp_path / "index", url=ollama.url))
+    return path
+
+
+def run(config: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["doctor", "-c", str(config), *arguments])
+
+
+def findings(config: Path, **overrides: Any) -> list[Finding]:
+    return list(examine(lambda: load_config(config, overrides=overrides)))
+
+
+def of(found: list[Finding], name: str, level: str) -> list[Finding]:
+    return [finding for finding in found if finding.name == name and finding.level == level]
+
+
+def everything(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def test_a_healthy_system_is_green_and_nothing_is_changed(config: Path, ollama: FakeOllama) -> None:
+    before, asked = everything(config.parent), len(ollama.requests)
+    done = run(config)
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stdout.splitlines() if line[:1].strip()]
+    assert all(line.startswith("ok ") for line in lines), done.stdout
+    assert [line.split()[1] for line in lines] == [
+        *("packages", "config", "reader", "encoder", "index", "sync"),
+        *("llm", "llm", "llm"),
+    ]
+    assert "4 documents" in done.stdout
+    assert "384 numbers, reads 254 tokens" in done.stdout
+    assert "Ollama 0.17.4 at" in done.stdout
+    assert "it answers: loaded in" in done.stdout
+    assert done.stderr.strip().endswith("all is well")
+    assert everything(config.parent) == before
+    paths = {request.path for request in ollama.requests[asked:]}
+    assert paths == {"/api/version", "/api/show", "/api/tags", "/api/ps", "/api/chat"}
+
+
+def test_json_is_for_a_program(config: Path) -> None:
+    done = run(config, "--json", "--no-answer")
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert {key for item in found for key in item} == {"level", "name", "what", "cure"}
+    assert not any("it answers" in item["what"] for item in found)
+
+
+def test_an_index_is_checked_and_compared_with_the_settings(config: Path) -> None:
+    build_engine(config)
+    found = findings(config)
+    assert any("4 documents, 4 nodes" in finding.what for finding in of(found, "index", "ok"))
+    assert not [finding for finding in found if finding.level == "fail"]
+    changed = of(findings(config, **{"chunker.type": "token"}), "index", "fail")
+    assert [finding.what for finding in changed] == [
+        "it was built by other settings: chunker.type: 'sentence' then, 'token' now"
+    ]
+    assert "rag-plugin sync --set sync.on_change=resync" in changed[0].cure
+    resync = {"chunker.type": "token", "sync.on_change": "resync"}
+    assert of(findings(config, **resync), "index", "warn")
+    with closing(sqlite3.connect(config.parent / "index" / "index.sqlite")) as database, database:
+        database.execute("UPDATE node SET rest = 'spoiled' WHERE row = (SELECT min(row) FROM node)")
+    (broken,) = of(findings(config), "index", "fail")
+    assert broken.cure == "rag-plugin verify --repair"
+    assert of(findings(config), "index", "fail") == [broken]  # it was not repaired
+
+
+def test_a_config_that_is_wrong_is_told_as_check_tells_it(config: Path) -> None:
+    config.write_text(config.read_text().replace("path: ", "paht: ", 1))
+    done = run(config)
+    assert done.exit_code == 1
+    assert "FAIL  config" in done.stdout
+    assert "reader.paht: reader 'directory' has no such setting" in " ".join(done.stdout.split())
+    assert "did you mean 'path'?" in done.stdout
+    assert "--    all else" in done.stdout
+
+
+def test_no_config_at_all(tmp_path: Path) -> None:
+    done = run(tmp_path / "absent.yaml")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("ok    packages")
+    assert "FAIL  config" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "level", "what", "cure"),
+    [
+        pytest.param(
+            {"reader.path": "/nowhere/at/all"},
+            "reader",
+            "fail",
+            "there is no such folder",
+            "",
+            id="no documents' folder",
+        ),
+        pytest.param(
+            {"reader.include": ["*.pdf"]},
+            "reader",
+            "warn",
+            "there are no documents",
+            "put documents into",
+            id="none fits",
+        ),
+        pytest.param(
+            {"encoder.model": "nobody/nothing"},
+            "encoder",
+            "fail",
+            "the model 'nobody/nothing' is not in the cache",
+            "get it with `rag-plugin fetch`",
+            id="encoder not fetched",
+        ),
+        pytest.param(
+            {"llm.model": "llama3.2"},
+            "llm",
+            "fail",
+            "has no model 'llama3.2': get it with `ollama pull llama3.2`",
+            "",
+            id="model absent",
+        ),
+        pytest.param(
+            {"llm.model": "llama3.2", "llm.pull": "missing"},
+            "llm",
+            "warn",
+            "has no model 'llama3.2'",
+            "the first question downloads it",
+            id="model to be pulled",
+        ),
+        pytest.param(
+            {"llm.context_window": 100_000},
+            "llm",
+            "fail",
+            "llm.context_window is 100,000, and fake has at most 8,192: the server caps it in silence",
+            "set llm.context_window to 8192 or less",
+            id="context too large",
+        ),
+        pytest.param(
+            {"llm.thinking": True},
+            "llm",
+            "fail",
+            "llm.thinking is set, and fake can do completion only",
+            "leave llm.thinking out, or take another model",
+            id="no thinking",
+        ),
+        pytest.param(
+            {"llm.base_url": "http://127.0.0.1:9"},
+            "llm",
+            "fail",
+            "no Ollama server can be reached at http://127.0.0.1:9: start it with `ollama serve`",
+            "",
+            id="no server",
+        ),
+        pytest.param({"llm": "none"}, "llm", "ok", "passages are found, answers are not written", "", id="no LLM"),
+        pytest.param(
+            {"synthesizer": "no_text"}, "llm", "skip", "the synthesizer 'no_text' asks none", "", id="LLM not asked"
+        ),
+        pytest.param(
+            {"store": {"type": "llama_index.core.vector_stores.SimpleVectorStore"}},
+            "index",
+            "skip",
+            "of another store than faiss nothing can be told",
+            "",
+            id="another store",
+        ),
+    ],
+)
+def test_what_is_wrong_is_found_with_its_cure(
+    config: Path, overrides: dict[str, Any], name: str, level: str, what: str, cure: str
+) -> None:
+    found = [finding for finding in of(findings(config, **overrides), name, level) if what in finding.what]
+    assert len(found) == 1
+    assert cure in found[0].cure
+
+
+def test_a_server_that_breaks_is_a_finding_and_no_traceback(config: Path, ollama: FakeOllama) -> None:
+    ollama.fail(faults.status(500, "llama runner process has terminated"), times=None)
+    try:
+        done = run(config)
+    finally:
+        ollama.recover()
+    assert done.exit_code == 1
+    assert "FAIL  llm" in done.stdout
+    assert "Traceback" not in done.output
+
+
+def test_a_look_that_goes_wrong_does_not_hide_the_others(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import rag_plugin.sync as sync
+
+    def broken(assembly: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr(sync, "plan_sync", broken)
+    found = findings(config)
+    assert of(found, "sync", "fail") == [
+        Finding("fail", "sync", "ZeroDivisionError: of all things", "rag-plugin doctor --debug shows where")
+    ]
+    assert of(found, "llm", "ok")
+
+
+def test_a_disk_that_is_too_small(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(config.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    (found,) = of(findings(config), "sync", "fail")
+    assert found.what.startswith("it needs some ")
+    assert "0.0 MB are free" in found.what
+    assert found.cure == "make room, or let store.path name another disk"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_document_that_may_not_be_read(config: Path, documents: Path) -> None:
+    (documents / "oven.txt").chmod(0)
+    assert any("oven.txt" in finding.what for finding in of(findings(config), "sync", "warn"))
