@@ -127,7 +127,7 @@ class SentenceEncoder(HuggingFaceEmbedding):
             "normalize": self.normalize,
             "max_length": model.max_seq_length,
             "truncate_dim": model.truncate_dim,
-            "dtype": str(model.dtype).removeprefix("torch."),
+            "dtype": None if model.dtype is None else str(model.dtype).removeprefix("torch."),
             "backend": model.get_backend(),
             "longest_word": longest_word(model),
         }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .models import ModelSource
 
 PART = "encoder 'huggingface'"
 
+_INSTALL = {"onnx": '"sentence-transformers[onnx]"', "openvino": '"rag-plugin[openvino]"'}
 _log = logging.getLogger(__name__)
 
 _DOCUMENT_NAMES = ("document", "passage", "corpus")  # what a model's config may call its prompt for documents
@@ -39,9 +40,10 @@ def load_model(
             backend=backend,  # type: ignore[arg-type]
             **options,
         )
-    except ImportError as error:
-        raise MissingPackage(PART, error.name or "unknown", error.name or str(error)) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except ModuleNotFoundError as error:  # of the model's own code, or an adapter's
+        name = error.name or "unknown"
+        raise MissingPackage(PART, name, name.partition(".")[0].replace("_", "-")) from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         what = source.name if source.is_local else f"{source.name!r}, in {folder},"
         raise ComponentError(f"{PART}: {what} holds no model that can be loaded: {first}") from error
@@ -52,12 +54,14 @@ def _check_backend(backend: str, dtype: str) -> None:
         return
     try:
         if backend == "onnx":
-            importlib.import_module("optimum.onnxruntime")
+            import_module("optimum.onnxruntime")
         else:
-            importlib.import_module("optimum.intel.openvino")
+            import_module("optimum.intel.openvino")
     except ModuleNotFoundError as error:
-        raise MissingPackage(
-            f"{PART} with backend {backend}", error.name or backend, f'"rag-plugin[{backend}]"'
+        raise MissingPackage(f"{PART} with backend {backend}", error.name or backend, _INSTALL[backend]) from error
+    except ImportError as error:
+        raise ComponentError(
+            f"{PART}: the package that runs a model by {backend} does not go with the other packages here: {error}"
         ) from error
     if dtype != "auto":
         raise ComponentError(

@@ -159,14 +159,39 @@ def test_a_device_that_is_not_there_is_named(setting: str, name: str, reason: st
     assert str(caught.value).endswith(reason)
 
 
-@pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_a_backend_that_is_not_installed_names_its_extra(backend: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "install"), [("onnx", "sentence-transformers[onnx]"), ("openvino", "rag-plugin[openvino]")]
+)
+def test_a_backend_that_is_not_installed_says_what_to_install(backend: str, install: str) -> None:
     if importlib.util.find_spec("optimum") is not None:
         pytest.skip("optimum is installed here")
     with pytest.raises(MissingPackage) as caught:
         encoder_of(backend=backend)
-    cure = f'pip install "rag-plugin[{backend}]"'
+    cure = f'pip install "{install}"'
     assert str(caught.value) == f"encoder 'huggingface' with backend {backend} needs the package 'optimum': {cure}"
+
+
+def test_a_backend_that_does_not_go_with_the_other_packages_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise ImportError("cannot import name 'get_parameter_dtype'")
+
+    monkeypatch.setattr("rag_plugin.sentence_model.import_module", broken)
+    with pytest.raises(ComponentError) as caught:
+        encoder_of(backend="openvino")
+    assert str(caught.value) == (
+        "encoder 'huggingface': the package that runs a model by openvino does not go with the other packages here: "
+        "cannot import name 'get_parameter_dtype'"
+    )
+
+
+def test_a_backend_takes_no_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rag_plugin.sentence_model.import_module", lambda name: None)
+    with pytest.raises(ComponentError) as caught:
+        encoder_of(backend="openvino", dtype="float16")
+    assert str(caught.value) == (
+        "encoder 'huggingface': dtype float16 is for the backend torch; a model for openvino has the type it was "
+        "exported with"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

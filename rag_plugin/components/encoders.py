@@ -67,7 +67,9 @@ def huggingface(
     ] = None,
     backend: Annotated[
         Literal["torch", "onnx", "openvino"],
-        Field(description='What runs the model; `onnx` and `openvino` need `pip install "rag-plugin[onnx]"` (or so).'),
+        Field(
+            description='What runs the model; `openvino` needs `pip install "rag-plugin[openvino]"`, `onnx` optimum.'
+        ),
     ] = "torch",
     batch_size: Annotated[
         Literal["auto"] | Annotated[int, Field(gt=0)],
