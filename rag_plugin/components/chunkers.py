@@ -29,6 +29,9 @@ Overlap = Annotated[
         description="How many tokens neighbouring nodes may share; less than the size. Unset, an eighth of the size.",
     ),
 ]
+OwnOverlap = Annotated[
+    int, Field(ge=0, description="How many tokens neighbouring nodes may share; less than the size.")
+]
 
 
 def _no_volatile(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -114,9 +117,7 @@ def code(
     callback_manager: CallbackManager,
     *,
     chunk_size: Size = None,
-    overlap: Annotated[
-        int, Field(ge=0, description="How many tokens neighbouring nodes may share; less than the size.")
-    ] = 0,
+    overlap: OwnOverlap = 0,
     language: Annotated[
         str | None,
         Field(min_length=1, description="A language of tree-sitter, such as `python`; unset, by the file's name."),
@@ -139,9 +140,7 @@ def semantic(
     callback_manager: CallbackManager,
     *,
     chunk_size: Size = None,
-    overlap: Annotated[
-        int, Field(ge=0, description="How many tokens neighbouring nodes may share; less than the size.")
-    ] = 0,
+    overlap: OwnOverlap = 0,
     buffer_size: Annotated[
         int, Field(ge=0, description="How many sentences on either side are encoded together with each sentence.")
     ] = 1,
