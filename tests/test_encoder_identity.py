@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -222,6 +223,19 @@ def test_a_sync_tells_how_many_tokens_it_encoded(settings: dict[str, Any], minil
     report = synced(settings)
     assert report.tokens_encoded > 4 * 5
     assert report.to_dict()["tokens_encoded"] == report.tokens_encoded
+
+
+def test_the_bar_says_how_far_and_how_fast_it_goes(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tqdm import tqdm
+
+    said: list[str] = []
+    monkeypatch.setattr(tqdm, "set_postfix_str", lambda self, text="", refresh=True: said.append(text))
+    monkeypatch.setattr("rag_plugin.sync.run._OFTEN", 0)
+    synced(settings, batch_size=1)
+    assert said[-1] == ""  # nothing is being encoded any more
+    for number, text in enumerate(said[:-1], 1):
+        assert re.fullmatch(rf"{number} of 4 texts, [\d,]+ texts/s, [\d,]+ tokens/s", text)
+    assert len(said) == 5
 
 
 def test_hashing_the_weights_costs_next_to_nothing_at_opening() -> None:

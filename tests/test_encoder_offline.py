@@ -88,6 +88,7 @@ def in_cache(home: Path, *left_out: str) -> Path:
 # ---------------------------------------------------------------------------------- no network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["package", "folder", "cache"])
 def test_a_model_on_this_machine_is_loaded_without_any_look_at_the_network(
     where: str, tmp_path: Path, minilm: Any
@@ -144,6 +145,21 @@ def test_what_is_no_hub_id_is_told(name: str) -> None:
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"encoder 'huggingface': {name!r} is no hub id: ")
     assert second == "a folder is written ./folder, a model inside a package package:NAME"
+
+
+def test_an_llm_of_a_hub_is_not_downloaded_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    config = {
+        "reader": {"type": "directory", "path": "."},
+        "encoder": {"type": "huggingface", "model": MINILM},
+        "store": {"type": "faiss", "path": "./index"},
+        "llm": {"type": "huggingface", "model": "nobody/nothing"},
+    }
+    with pytest.raises(ComponentError) as caught:
+        load_config(config).build("llm")
+    assert str(caught.value).startswith(
+        f"llm 'huggingface': the model 'nobody/nothing' is not in the cache {tmp_path / 'hub'}\nget it with `rag-plugin"
+    )
 
 
 def test_shards_that_are_missing_are_named(tmp_path: Path) -> None:
@@ -241,6 +257,7 @@ def fetch(*arguments: Any, **environment: str) -> Any:
     return subprocess.CompletedProcess(process.args, process.returncode, output, messages)
 
 
+@pytest.mark.slow
 def test_fetch_brings_what_the_encoder_needs_and_then_no_network_is_needed(
     tmp_path: Path, hub: FakeHub, minilm: Any
 ) -> None:
@@ -265,6 +282,7 @@ def test_fetch_brings_what_the_encoder_needs_and_then_no_network_is_needed(
     assert (data["model"], data["folder"], data["is_new"]) == (NAME, str(snapshot), False)
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path, hub: FakeHub) -> None:
     hub.break_at = 40_000_000
     done = fetch(tmp_path, hub)
@@ -275,6 +293,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path, hub
     assert loaded(tmp_path / "home", {"model": NAME})["identity"]["weights"] == PUBLISHED[:16]
 
 
+@pytest.mark.slow
 def test_a_download_that_is_killed_is_finished_by_the_next(tmp_path: Path, hub: FakeHub) -> None:
     hub.stall_at = 30_000_000
     process = fetch_process(tmp_path, hub)
@@ -304,6 +323,7 @@ def _incomplete(tmp_path: Path) -> int:
     return max((path.stat().st_size for path in (tmp_path / "home").rglob("*.incomplete")), default=0)
 
 
+@pytest.mark.slow
 def test_a_model_without_modules_is_known_to_have_none(tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(folder(), bare)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,11 @@ import pytest
 from rag_plugin import EncoderError
 from rag_plugin.encoder_processes import EncoderProcesses
 
+from .conftest import ROOT
 from .test_encoder_batches import texts_of_all_lengths
 from .test_encoders import encoder_of
+
+pytestmark = pytest.mark.slow  # a process takes seconds to start
 
 # ---------------------------------------------------------------------------------- what a process does, without torch
 
@@ -92,7 +98,6 @@ def test_a_process_that_cannot_load_the_model_says_why() -> None:
 # ---------------------------------------------------------------------------------- the encoder with processes
 
 
-@pytest.mark.slow
 def test_vectors_of_several_processes_are_those_of_one(minilm: Any) -> None:
     encoder = encoder_of(device="cpu", devices=["cpu", "cpu"], query_prompt="ask ")
     texts = [text[:80] for text in texts_of_all_lengths(300)]
@@ -107,3 +112,22 @@ def test_vectors_of_several_processes_are_those_of_one(minilm: Any) -> None:
     assert np.abs(asked - minilm.encode_documents([f"ask {text}" for text in texts])).max() < 1e-6
     encoder.close()
     assert encoder._processes._pool is None
+
+
+def test_a_script_that_leaves_the_processes_alone_ends_by_itself(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from tests.test_encoder_processes import EncoderProcesses, make_lengths\n"
+        "if __name__ == '__main__':\n"
+        "    processes = EncoderProcesses(make_lengths, {}, ['cpu', 'cpu'])\n"
+        "    print(sum(len(rows) for _, rows, _ in processes.encode(['a', 'b'], [[0], [1]], 'query')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr

@@ -476,7 +476,7 @@ def test_never_with_another_encoder_names_the_difference(settings: dict[str, Any
     build_engine(settings)
     with pytest.raises(IndexMismatch) as caught:
         build_engine(settings, overrides={"encoder.pooling": "cls"}, sync="never")
-    assert caught.value.differences == ["encoder.pooling: unset then, 'cls' now"]
+    assert caught.value.differences == ["encoder.pooling: 'mean' then, 'cls' now"]
     assert "rag-plugin sync --set sync.on_change=resync" in str(caught.value)
 
 
