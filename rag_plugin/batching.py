@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -187,3 +188,41 @@ class GroupCommit:
         for asked, row in zip(group, rows):
             asked.answer.set_result(row)
         return True
+
+
+class ByRole:
+    """What LlamaIndex asks of an encoder, by `query` or `document`: for a class that has `_one` and `encode_documents`.
+
+    Async by a thread that encodes for all who ask, so that no event loop is blocked, and none is kept.
+    """
+
+    _together: GroupCommit
+
+    def _one(self, text: str, role: str) -> list[float]:
+        raise NotImplementedError
+
+    def encode_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of documents' texts, shape (len(texts), dimension)."""
+        raise NotImplementedError
+
+    async def _one_async(self, text: str, role: str) -> list[float]:
+        row = await asyncio.wrap_future(self._together.submit(text, role))
+        return row.tolist()
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._one(query, "query")
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await self._one_async(query, "query")
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._one(text, "document")
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return await self._one_async(text, "document")
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self.encode_documents(texts).tolist()
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)

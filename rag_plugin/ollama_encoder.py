@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 
-from .batching import GroupCommit, batches_by_length, check_texts
+from .batching import ByRole, GroupCommit, batches_by_length, check_texts
 from .errors import EncoderError
 from .model_families import family_of
 
@@ -29,7 +28,7 @@ _ROWS, _CHARACTERS = 32, 32_000  # of one request, so that a bar moves, and a ti
 _EVERYTHING = 2048  # the most texts that LlamaIndex hands over together; they are sorted and batched here
 
 
-class OllamaEncoder(BaseEmbedding):
+class OllamaEncoder(ByRole, BaseEmbedding):
     """A model on an Ollama server.
 
     Building it does not talk to the server. A text that is longer than the model reads is an error: the server would
@@ -210,29 +209,6 @@ class OllamaEncoder(BaseEmbedding):
 
     def _one(self, text: str, role: str) -> list[float]:
         return self._matrix([text], role, None)[0].tolist()  # type: ignore[no-any-return]
-
-    async def _one_async(self, text: str, role: str) -> list[float]:
-        # By a thread: the client of the library that is async belongs to one event loop for good.
-        row = await asyncio.wrap_future(self._together.submit(text, role))
-        return row.tolist()  # type: ignore[no-any-return]
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._one(query, "query")
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await self._one_async(query, "query")
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return self._one(text, "document")
-
-    async def _aget_text_embedding(self, text: str) -> list[float]:
-        return await self._one_async(text, "document")
-
-    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._matrix(texts, "document", None).tolist()  # type: ignore[no-any-return]
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await asyncio.to_thread(self._get_text_embeddings, texts)
 
 
 def make_ollama_encoder(

@@ -17,7 +17,7 @@ from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 
-from .batching import GroupCommit, TurnLock, batches_by_length, check_texts, windows_by_length
+from .batching import ByRole, GroupCommit, TurnLock, batches_by_length, check_texts, windows_by_length
 from .encoder_processes import EncoderProcesses
 from .hub import HubModel, cached_folder
 from .model_families import family_of
@@ -37,7 +37,7 @@ _FEW = 256  # texts that are encoded in this process, though there are others: a
 _ON_DEVICE = 16_384  # tokens of a batch on a graphics card; on a processor 1,024 for each of its threads are fastest
 
 
-class SentenceEncoder(HuggingFaceEmbedding):
+class SentenceEncoder(ByRole, HuggingFaceEmbedding):
     """A `HuggingFaceEmbedding` with the model's own prompts, that batches what it gets by length.
 
     Its base throws the model's own prompts away, tries every failure three times, and encodes ten texts
@@ -258,28 +258,6 @@ class SentenceEncoder(HuggingFaceEmbedding):
             self._lock.release()
             return self._encode_few([text], role)[0].tolist()  # type: ignore[no-any-return]
         return self._together.submit(text, role).result().tolist()  # type: ignore[no-any-return]
-
-    async def _one_async(self, text: str, role: str) -> list[float]:
-        row = await asyncio.wrap_future(self._together.submit(text, role))
-        return row.tolist()  # type: ignore[no-any-return]
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._one(query, "query")
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await self._one_async(query, "query")
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return self._one(text, "document")
-
-    async def _aget_text_embedding(self, text: str) -> list[float]:
-        return await self._one_async(text, "document")
-
-    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self.encode_documents(texts).tolist()  # type: ignore[no-any-return]
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await asyncio.to_thread(self._get_text_embeddings, texts)
 
     def _embed(self, inputs: list[Any], prompt_name: str | None = None) -> list[list[float]]:
         """What its base calls for images: the library knows how to read them."""
