@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
     _tokens: int = PrivateAttr(default=2048)
     _weights: Any = PrivateAttr(default=None)
     _batches_here: bool = PrivateAttr(default=False)
+    _again: Any = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
         batch_size: int | None = None,
         weights: Callable[[], str] | None = None,
         processes: EncoderProcesses | None = None,
+        again: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
         # Past the constructor of HuggingFaceEmbedding, which would load the model again without its prompts.
@@ -92,6 +94,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
         self._tokens = _token_budget(model.device)
         self._weights = weights
         self._processes = processes
+        self._again = again
         self._together = GroupCommit(self._encode_few)
         self._batches_here = _is_plain(model)
         model.eval()
@@ -101,6 +104,12 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
     @classmethod
     def class_name(cls) -> str:
         return "SentenceEncoder"
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], SentenceEncoder], tuple[dict[str, Any]]]:
+        """Another process, such as a worker of an ingestion pipeline, loads the model anew by the same settings."""
+        if self._again is None:
+            raise TypeError("only an encoder of load_sentence_encoder can be sent to another process")
+        return _load_again, (dict(self._again),)
 
     # ------------------------------------------------------------------ what it is
 
@@ -320,7 +329,7 @@ def load_sentence_encoder(
     again = {
         **{"model": model, "batch_size": batch_size, "normalize": normalize, "pooling": pooling},
         **{"max_length": max_length, "truncate_dim": truncate_dim, "dtype": dtype, "backend": backend},
-        **{"query_prompt": prompts["query"][0], "document_prompt": prompts["document"][0]},
+        **{"query_prompt": query_prompt, "document_prompt": document_prompt},
         **{"revision": revision, "trust_remote_code": trust_remote_code},
     }
     encoder = SentenceEncoder(
@@ -329,6 +338,7 @@ def load_sentence_encoder(
         batch_size=None if batch_size == "auto" else int(batch_size),
         weights=weights,
         processes=EncoderProcesses(load_sentence_encoder, again, devices) if devices else None,
+        again={**again, "device": device, "devices": devices},
         normalize=normalize,
         query_prompt=prompts["query"][0],
         query_prompt_from=prompts["query"][1],
@@ -342,6 +352,10 @@ def load_sentence_encoder(
         *(encoder.query_prompt, encoder.query_prompt_from, encoder.document_prompt, encoder.document_prompt_from),
     )
     return encoder
+
+
+def _load_again(settings: dict[str, Any]) -> SentenceEncoder:
+    return load_sentence_encoder(**settings)
 
 
 # ---------------------------------------------------------------------- batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
 import threading
 import time
@@ -441,3 +442,13 @@ def test_threads_that_ask_at_once_get_the_same_vectors(minilm: Any) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ask, range(24)))
     assert np.abs(np.array(found) - expected).max() < 1e-6
+
+
+def test_it_can_be_sent_to_another_process(minilm: Any) -> None:
+    encoder = encoder_of(device="cpu", query_prompt="ask ", truncate_dim=50)
+    sent = pickle.dumps(encoder)
+    assert len(sent) < 5000  # not the weights
+    copy = pickle.loads(sent)
+    assert copy.identity() == encoder.identity()
+    assert copy.query_prompt_from == "config"
+    assert copy.get_query_embedding("x") == encoder.get_query_embedding("x")
