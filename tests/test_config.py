@@ -235,8 +235,8 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "llm: {type: ollama, model: m, temperatur: 1}",
             "llm.temperatur",
             "llm 'ollama' has no such setting",
-            "did you mean 'temperature'?  (also: type, model, base_url, context_window, max_tokens, seed, timeout, "
-            "keep_alive, ...)",
+            "did you mean 'temperature'?  (also: type, model, base_url, context_window, max_tokens, seed, stop, "
+            "top_p, ...)",
             id="unknown setting",
         ),
         pytest.param(
@@ -401,9 +401,9 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "llm: {type: ollama, model: {a: b}}", "llm.model", "text is expected, not a mapping", "", id="mapping"
         ),
         pytest.param(
-            "llm: {type: ollama, model: m, base_url: localhost}",
+            "llm: {type: ollama, model: m, base_url: a/b}",
             "llm.base_url",
-            "the text 'localhost' does not have the form ^https?://",
+            "the text 'a/b' does not have the form ^https?://|^[^/\\s]+$",
             "",
             id="pattern",
         ),
@@ -534,7 +534,8 @@ def test_what_a_section_is_called_elsewhere_leads_to_its_name_here(name: str, me
         ("chunker: {chunk_overlap: 3}", "overlap"),
         ("encoder: {type: huggingface, model: m, model_name: x}", "model"),
         ("llm: {type: ollama, model: m, num_ctx: 3}", "context_window"),
-        ("llm: {type: ollama, model: m, request_timeout: 3}", "timeout"),
+        ("llm: {type: ollama, model: m, request_timeout: 3}", "first_token_timeout"),
+        ("llm: {type: ollama, model: m, timeout: 3}", "first_token_timeout"),
         ("llm: {type: ollama, model: m, url: x}", "base_url"),
         ("reader: {type: directory, path: x, input_dir: x}", "path"),
         ("store: {type: faiss, path: x, persist_dir: x}", "path"),
@@ -870,8 +871,22 @@ def test_configs_are_equal_by_what_they_say_not_by_where_it_stands() -> None:
 
 def test_one_part_is_built_alone() -> None:
     llm = load(BASE + "llm: {type: ollama, model: qwen, max_tokens: 5, seed: 3}\n").build("llm")
-    assert type(llm).__name__ == "Ollama"
-    assert (llm.model, llm.additional_kwargs, llm.context_window) == ("qwen", {"num_predict": 5, "seed": 3}, 8192)
+    assert type(llm).__name__ == "OllamaLLM"
+    assert (llm.model, llm.additional_kwargs, llm.max_tokens) == ("qwen", {"seed": 3}, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("http://gpu:1", "http://gpu:1"),
+        ("gpu", "http://gpu:11434"),
+        ("127.0.0.1:4", "http://127.0.0.1:4"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+    ],
+)
+def test_the_address_may_be_what_ollama_host_says(given: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", given)
+    assert load(BASE + "llm: {type: ollama, model: m, base_url: '${OLLAMA_HOST}'}\n").build("llm").base_url == meant
 
 
 def test_a_part_of_a_wrong_name_is_told() -> None:

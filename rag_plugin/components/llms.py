@@ -122,7 +122,7 @@ def ollama(
     }
     return OllamaLLM(
         model=model,
-        base_url=base_url if "://" in base_url else f"http://{base_url}",
+        base_url=_address(base_url),
         context_window=context_window or -1,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -140,6 +140,15 @@ def ollama(
         system_prompt=system_prompt,
         callback_manager=callback_manager,
     )
+
+
+def _address(given: str) -> str:
+    """As Ollama reads OLLAMA_HOST, which needs neither scheme nor port."""
+    if "://" in given:
+        return given
+    host, _, port = given.partition(":")
+    # Where a server listens to all addresses, this is one of them.
+    return f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port or 11434}"
 
 
 def huggingface(

@@ -75,6 +75,7 @@ _SETTING_SYNONYMS = {
     "directory": "path",
     "folder": "path",
     "request_timeout": "timeout",
+    "timeout": "first_token_timeout",
     "similarity_cutoff": "cutoff",
     "threshold": "cutoff",
     "host": "base_url",

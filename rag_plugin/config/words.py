@@ -173,7 +173,10 @@ def did_you_mean(word: Any, candidates: Iterable[str], synonyms: dict[str, str] 
     choices = list(candidates)
     near: list[str] = []
     if isinstance(word, str):
-        meanings = {alias: meant for alias, meant in (synonyms or {}).items() if meant in choices}
+        known = synonyms or {}
+        # What a word is called here may be called otherwise again in some component.
+        found = {alias: meant if meant in choices else known.get(meant) for alias, meant in known.items()}
+        meanings = {alias: meant for alias, meant in found.items() if meant in choices}
         meanings.update({choice.lower(): choice for choice in reversed(choices)})
         near = [meanings[match] for match in difflib.get_close_matches(word.lower(), meanings, n=1, cutoff=0.6)]
         if not near and len(word) > 3:
