@@ -420,7 +420,8 @@ def values_of(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     """Values that a setting of this type takes."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return values_of(arguments[0], [*metadata, *arguments[1:]])
+        inner = [part for item in arguments[1:] for part in getattr(item, "metadata", [item])]
+        return values_of(arguments[0], [*metadata, *inner])
     if origin in (Union, types.UnionType):
         return st.one_of(*(values_of(argument, metadata) for argument in arguments))
     if origin is Literal:
@@ -437,7 +438,7 @@ def values_of(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         return st.integers(max(bounds, default=-(2**40)) + 1, min(above, default=2**63))
     if annotation is float:
         return st.floats(max(bounds, default=-1e9) + 1e-3, min(above, default=1e9))
-    if origin is list:
+    if origin in (list, tuple):
         return st.lists(values_of(arguments[0], []), min_size=1, max_size=3)
     if origin is dict:
         return st.dictionaries(WORDS, WORDS, max_size=3)
@@ -460,6 +461,12 @@ def sections(draw: st.DrawFn, slot: str) -> dict[str, Any]:
             section[key] = draw(values_of(info.annotation, info.metadata))
     if slot == "chunker" and section.get("overlap") is not None and section.get("chunk_size") is not None:
         section["overlap"] = min(section["overlap"], section["chunk_size"] - 1)
+    if "parent_sizes" in section:
+        section["parent_sizes"] = sorted({*section["parent_sizes"]}, reverse=True)
+    if slot == "llm" and name == "ollama":
+        section.pop("options", None)  # have names of their own
+        if section.get("context_window") is not None:
+            section["context_window"] += section.get("max_tokens", 1024)
     if "accumulate" in name:
         section.pop("streaming", None)
     return section
@@ -502,6 +509,6 @@ def test_every_valid_config_loads_says_what_was_written_and_survives_the_round_t
                 elif isinstance(found, Path) or (key == "model" and str(found) != value):
                     assert str(found) == os.path.abspath(os.path.join(FOLDER, os.path.expanduser(value)))
                 else:
-                    assert found == value
+                    assert (list(found) if isinstance(found, tuple) else found) == value
     check_round_trip(config)
     assert load_config(dollars_doubled(tree)).llm == config.llm or "model" in tree.get("llm", {})

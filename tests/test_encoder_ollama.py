@@ -22,7 +22,8 @@ from rag_plugin.encoding import encode_documents, encode_queries
 from rag_plugin.sync import sync
 
 from .test_ollama import MODEL
-from .test_ollama import server as server  # the fixture
+from .test_ollama import ollama as ollama  # the fixtures
+from .test_ollama import server as server
 
 pytestmark = [
     # The client of the library keeps its HTTP connections until it is collected.

@@ -497,7 +497,7 @@ def test_sections_that_are_handed_in_may_be_missing(settings: dict[str, Any], mi
 def test_one_part_can_be_built_alone(settings: dict[str, Any], minilm: Any) -> None:
     config = rag_plugin.load_config({**settings, "llm": {"type": "ollama", "model": "qwen3", "max_tokens": 77}})
     llm = config.build("llm")
-    assert (llm.model, llm.context_window, llm.additional_kwargs) == ("qwen3", 8192, {"num_predict": 77})
+    assert (llm.model, llm.max_tokens, llm.additional_kwargs) == ("qwen3", 77, {})
     assert config.build("rerankers") == []
     assert config.build("chunker", encoder=minilm).chunk_size == 254
 

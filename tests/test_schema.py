@@ -86,7 +86,7 @@ def test_what_may_stand_in_a_config_is_valid(text: str) -> None:
         pytest.param("retriever: {type: vector, top_k: 0}", id="range"),
         pytest.param("retriever: {type: vector, topk: 3}", id="unknown setting"),
         pytest.param("store: {type: faiss, path: x, metric: cosin}", id="choice"),
-        pytest.param("llm: {type: ollama, model: m, base_url: localhost}", id="pattern"),
+        pytest.param("llm: {type: ollama, model: m, base_url: a/b}", id="pattern"),
         pytest.param("llm: {type: ollama, model: ''}", id="empty text"),
         pytest.param("llm: {type: ollama, model: 3}", id="number for text"),
         pytest.param("llm: {type: ollama, model: m, headers: {a: 3}}", id="inside a mapping"),

@@ -174,7 +174,7 @@ def sentence_window(
 
 
 def _larger_parents(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
-    sizes = [*settings["parent_sizes"], *([settings["chunk_size"]] if settings["chunk_size"] else [])]
+    sizes = settings["parent_sizes"]
     if any(small >= large for large, small in zip(sizes, sizes[1:])):
         yield "parent_sizes", "each level has to be smaller than the one before", "write them from large to small"
 
@@ -186,7 +186,11 @@ def hierarchical(
     *,
     parent_sizes: Annotated[
         tuple[Annotated[int, Field(gt=0)], ...],
-        Field(min_length=1, description="The sizes of what is around a node, in tokens, from large to small."),
+        Field(
+            min_length=1,
+            description="The sizes of what is around a node, in tokens, from large to small; what is no larger than a "
+            "node is left out.",
+        ),
     ] = (2048, 512),
     chunk_size: Annotated[
         int | None,
