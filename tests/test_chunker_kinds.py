@@ -17,6 +17,7 @@ from llama_index.core.vector_stores import SimpleVectorStore
 from rag_plugin import ComponentError, FaissStore, build_engine, load_config
 from rag_plugin.chunking import SemanticChunker
 from rag_plugin.chunking.breaks import HEADING, PARAGRAPH, SENTENCE, WORD, prose_breaks, sentence_starts
+from rag_plugin.components import chunkers
 from rag_plugin.merging import AutoMerging
 from rag_plugin.tokens import tokens_of
 
@@ -255,7 +256,8 @@ def test_a_semantic_cut_falls_where_the_subject_changes(minilm: Any) -> None:
     bread = "Bake the bread for forty minutes. Knead the dough until it is smooth. Let the yeast rise overnight. "
     ships = "The ferry leaves the harbour at ten. Its engine burns diesel. The captain checks the tide. "
     text = birds * 3 + bread * 3 + ships * 3
-    nodes = texts(cut(build("semantic", minilm, chunk_size=120), document(text), minilm))
+    made = chunkers.semantic(minilm, CallbackManager([]), chunk_size=120)
+    nodes = texts(cut(made, document(text), minilm))
     mixed = sum(
         any(one in node and two in node for one, two in (("heron", "bread"), ("bread", "ferry"))) for node in nodes
     )

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,16 @@ def build(name: str, encoder: Any, **sizes: Any) -> NodeParser:
         sizes.pop("chunk_size", None)
     if name == "hierarchical" and "chunk_size" in sizes:
         sizes.setdefault("parent_sizes", (8 * sizes["chunk_size"], 3 * sizes["chunk_size"]))
-    return getattr(chunkers, name)(encoder, CallbackManager([]), **sizes)  # type: ignore[no-any-return]
+    made = getattr(chunkers, name)(encoder, CallbackManager([]), **sizes)
+    if name == "semantic":  # how it cuts does not depend on how good the vectors are, and real ones take minutes
+        made._encode = quick_vectors
+    return made  # type: ignore[no-any-return]
+
+
+def quick_vectors(given: Sequence[str]) -> Any:
+    return np.array(
+        [[zlib.crc32(text.encode()) >> shift & 255 for shift in (0, 8, 16, 24)] for text in given], np.float32
+    )
 
 
 def cutter(chunker: NodeParser, encoder: Any = None, **settings: Any) -> Cutter:
@@ -165,12 +175,10 @@ def test_every_character_of_real_files_is_in_a_vector(minilm: Any, shared_data: 
     german = "Die Würde des Menschen ist unantastbar. Sie zu achten und zu schützen ist Verpflichtung aller. " * 40
     chinese = "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。" * 200
     line = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789+/", k=100_000))
-    if name == "semantic":
-        sources, german, chinese = sources[:20_000], german[:4_000], chinese[:4_000]
     made = cutter(build(name, minilm), minilm)
     cases = [*((whole.id_, whole.text) for whole in reader.load_data())]
-    if name in ("semantic", "sentence_window"):  # it encodes all, or makes a node of each sentence
-        cases = cases[:: 30 if name == "semantic" else 8]
+    if name == "sentence_window":  # a node for each sentence
+        cases = cases[::8]
     cases += [("code.py", sources), ("german", german), ("chinese", chinese), ("line", line)]
     for case, text in cases:
         nodes = made(Document(id_=case, text=text, metadata={"file_name": case}))
@@ -179,16 +187,16 @@ def test_every_character_of_real_files_is_in_a_vector(minilm: Any, shared_data: 
         for node in nodes:
             assert isinstance(node, TextNode)
             assert text[node.start_char_idx : node.end_char_idx] == node.text, case
-    assert len(cases) > 6
+    assert len(cases) > 15
 
 
 @pytest.mark.slow
 def test_one_line_of_two_megabytes_is_cut_in_linear_time(minilm: Any) -> None:
     made = cutter(build("sentence", minilm), minilm)
     made(document("Warm up."))
-    words = random.Random(3).choices(["heron", "water", "x" * 700, "nächtlich", "東京"], k=40_000)
+    words = random.Random(3).choices(["heron", "water", "x" * 700, "nächtlich", "東京"], k=14_000)
     seconds = []
-    for part in (words[:10_000], words):
+    for part in (words[:3_500], words):
         text = " ".join(part)
         started = time.perf_counter()
         nodes = made(document(text))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from llama_index.core.base.llms.generic_utils import (
@@ -34,6 +34,7 @@ from llama_index.llms.ollama import Ollama
 from .. import bridge
 from ..errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
 from ..finishing import note_finish_reason
+from .counting import TokenCounter, size_of
 from .options import check_options
 from .server import Limits, OllamaServer
 
@@ -71,8 +72,8 @@ class OllamaLLM(Ollama):
 
     _resolved_context: int | None = PrivateAttr(default=None)
     _capabilities: list[str] | None = PrivateAttr(default=None)
-    _bytes_per_token: float = PrivateAttr(default=0.0)
-    _lock: Any = PrivateAttr(default_factory=threading.Lock)
+    _knows_truncate: bool | None = PrivateAttr(default=None)
+    _counter: TokenCounter = PrivateAttr(default_factory=TokenCounter)
 
     def __init__(self, model: str, **fields: Any) -> None:
         unknown = sorted(set(fields) - set(type(self).model_fields) - {"client", "async_client"})
@@ -168,8 +169,9 @@ class OllamaLLM(Ollama):
             body["keep_alive"] = self.keep_alive
 
         async def load() -> None:
-            async for _ in self.server.stream("/api/chat", body, model=self.model):
-                pass
+            async with aclosing(self.server.stream("/api/chat", body, model=self.model)) as lines:
+                async for _ in lines:
+                    pass
 
         await self._with_model(load, say)
         return perf_counter() - started
@@ -192,8 +194,7 @@ class OllamaLLM(Ollama):
 
         Measured on the prompts that it was sent; until then a token for each three bytes.
         """
-        size = len(text.encode("utf-8", "surrogatepass"))
-        return int(-(-size // (self._bytes_per_token or 3.0)))
+        return self._counter.count(text)
 
     # ------------------------------------------------------------------ one way to ask
 
@@ -239,20 +240,24 @@ class OllamaLLM(Ollama):
                 self.base_url,
                 self.model,
             )
-        size = sum(len(str(message["content"]).encode("utf-8", "surrogatepass")) for message in body["messages"])
+        prompt = [str(message["content"]) for message in body["messages"]]
+        size = sum(map(size_of, prompt))
         text, thinking, calls = "", "", []
         pulled = self.pull != "missing"
         while True:
             try:
-                async for line in self.server.stream("/api/chat", body, model=self.model):
-                    message = line.get("message") or {}
-                    piece, thought = message.get("content") or "", message.get("thinking") or ""
-                    text, thinking = text + piece, thinking + thought
-                    calls += [call.get("function") or {} for call in message.get("tool_calls") or []]
-                    reason = None
-                    if line.get("done"):
-                        reason = self._finished(line, size, body, bool(text.strip() or thinking.strip() or calls))
-                    yield _response(message.get("role"), text, thinking, calls, piece, thought, line, reason)
+                async with aclosing(self.server.stream("/api/chat", body, model=self.model)) as lines:
+                    async for line in lines:
+                        message = line["message"]
+                        piece, thought = message.get("content") or "", message.get("thinking") or ""
+                        text, thinking = text + piece, thinking + thought
+                        calls += [call.get("function") or {} for call in message.get("tool_calls") or []]
+                        reason = None
+                        if line.get("done"):
+                            if self._seems_cut(line, size, body) and not await self._refuses_long_prompts():
+                                raise self._overflow(prompt, body)
+                            reason = self._finished(line, size, body, bool(text.strip() or thinking.strip() or calls))
+                        yield _response(message.get("role"), text, thinking, calls, piece, thought, line, reason)
                 return
             except ModelMissing:
                 if pulled:
@@ -260,20 +265,31 @@ class OllamaLLM(Ollama):
                 pulled = True
                 await self.download()
             except ContextOverflow as error:
-                raise self._overflow(size, body) from error
+                raise self._overflow(prompt, body) from error
+
+    def _seems_cut(self, line: Mapping[str, Any], size: int, body: Mapping[str, Any]) -> bool:
+        """Whether the server may have cut the prompt, as those do that do not know `truncate`."""
+        prompt, context = int(line.get("prompt_eval_count") or 0), int(body["options"]["num_ctx"])
+        expected = self._counter.expected(size)
+        return bool(prompt) and (prompt >= context or (expected > context and prompt < expected / 2))
+
+    async def _refuses_long_prompts(self) -> bool:
+        """Whether the server knows `truncate`, so that it never cuts."""
+        if self._knows_truncate is None:
+            try:
+                version = await self.server.version()
+            except LLMError:
+                return False
+            numbers = [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")]
+            # It came in October 2025, between 0.12.5 and 0.13. Builds without a version say 0.0.0.
+            self._knows_truncate = numbers >= [0, 13]
+        return self._knows_truncate
 
     def _finished(self, line: Mapping[str, Any], size: int, body: Mapping[str, Any], something: bool) -> str:
         """Why the answer ended; what is wrong with it is told here."""
         prompt, answer = int(line.get("prompt_eval_count") or 0), int(line.get("eval_count") or 0)
         context = int(body["options"]["num_ctx"])
-        # Servers that do not know `truncate` cut the prompt and go on.
-        expected = size / (self._bytes_per_token or 4.5)
-        if prompt and (prompt >= context or (expected > context and prompt < expected / 2)):
-            raise self._overflow(size, body)
-        if prompt > 64:
-            measured = size / prompt
-            with self._lock:  # the lower of what was seen: code has more tokens than prose
-                self._bytes_per_token = min(self._bytes_per_token or measured, measured)
+        self._counter.measured(size, prompt)
         reason = str(line.get("done_reason") or "stop")
         note_finish_reason(reason)
         limit = int(body["options"].get("num_predict") or 0)
@@ -292,9 +308,9 @@ class OllamaLLM(Ollama):
             )
         return reason
 
-    def _overflow(self, size: int, body: Mapping[str, Any]) -> ContextOverflow:
-        with self._lock:  # what was sent was counted too low
-            self._bytes_per_token = min((self._bytes_per_token or 3.0) * 0.75, 3.0)
+    def _overflow(self, prompt: Sequence[str], body: Mapping[str, Any]) -> ContextOverflow:
+        self._counter.too_long()
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in prompt)
         context = int(body["options"]["num_ctx"])
         return ContextOverflow(
             f"a prompt of {size:,} bytes is longer than the context of {context:,} tokens that {self.model!r} at "

@@ -1,47 +1,33 @@
-"""What is said to an Ollama server and what it answers: one request at a time, each failure an error of its own class.
-
-A connection lives as long as its request, so nothing is tied to an event loop that may be closed by the next question.
-"""
+"""What is said to an Ollama server and what it answers; each failure is an error of its own class."""
 
 from __future__ import annotations
 
 import asyncio
 import difflib
-import json
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, TypeVar
-
-import httpx
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
 
 from ..errors import (
     AccessRefused,
     AnswerBroken,
-    CapabilityMissing,
-    ContextOverflow,
     LLMError,
-    LLMTimeout,
-    LoadFailed,
     ModelMissing,
     NotOllama,
     PullFailed,
     ServerBusy,
     ServerUnreachable,
 )
+from .exchange import Deadline, Exchange, Limits
+from .refusals import not_ollama
 
-T = TypeVar("T")
+__all__ = ["Limits", "OllamaServer", "Stream"]
 
+_log = logging.getLogger(__package__)
 
-@dataclass(frozen=True)
-class Limits:
-    """Seconds: to connect, from the request to the first piece of the answer, and from one piece to the next."""
-
-    connect: float = 5.0
-    first_token: float = 600.0
-    token: float = 120.0
+_NAMES_WITHIN = 5.0  # seconds for the names of the models that there are, where an error is waiting for them
 
 
 @dataclass(frozen=True)
@@ -68,258 +54,53 @@ class OllamaServer:
         Raises:
             LLMError: Of the class that says what went wrong.
         """
-
-        async def once() -> dict[str, Any]:
-            async with self._answer(path, body, model, self.limits.token, "token_timeout") as response:
-                return self._object(await self._in_time(response.aread(), self.limits.token, "token_timeout", model))
-
-        return await self._patiently(once)
-
-    async def stream(self, path: str, body: Mapping[str, Any], *, model: str) -> AsyncGenerator[dict[str, Any], None]:
-        """The lines of a streamed answer, the last of which has `done: true`.
-
-        Raises:
-            LLMError: Of the class that says what went wrong; `AnswerBroken` where the stream ends before it is done.
-        """
+        deadline = Deadline.token(self.limits)
         attempt = 0
         while True:
-            given = False
+            exchange = self._exchange(path, body, model)
             try:
-                async for line in self._stream_once(path, body, model):
-                    given = True
-                    yield line
-                return
+                await exchange.open(deadline)
+                return await exchange.whole(deadline)
+            except ModelMissing as error:
+                raise await self._with_names(error) from error
             except (ServerUnreachable, ServerBusy) as error:
-                # Once something of an answer was given out, asking again would give it out twice.
-                if given or attempt >= self.retries:
-                    raise
-                await asyncio.sleep(_pause(error, attempt))
+                await self._wait(error, attempt, deadline)
                 attempt += 1
+            finally:
+                await exchange.aclose()
 
-    async def _stream_once(
-        self, path: str, body: Mapping[str, Any], model: str
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        first = True
-        rest = b""
-        async with self._answer(path, body, model, self.limits.first_token, "first_token_timeout") as response:
-            pieces = response.aiter_bytes().__aiter__()
-            while True:
-                limit, name = (
-                    (self.limits.first_token, "first_token_timeout") if first else (self.limits.token, "token_timeout")
-                )
-                try:
-                    piece = await self._in_time(pieces.__anext__(), limit, name, model)
-                except StopAsyncIteration:
-                    break
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in filter(None, map(bytes.strip, lines)):
-                    found = self._line(line, model)
-                    first = False
-                    yield found
-                    if found.get("done"):
-                        return
-            if rest.strip():
-                found = self._line(rest.strip(), model)
-                yield found
-                if found.get("done"):
-                    return
-        raise AnswerBroken(
-            f"the answer of {model!r} at {self.url} broke off before it was done: the server or something between "
-            "closed the connection; ask again, and look into the server's log if it happens again",
-            self.url,
-            model,
-        )
+    def stream(self, path: str, body: Mapping[str, Any], *, model: str) -> Stream:
+        """The lines of a streamed answer, the last of which has `done: true`."""
+        return Stream(self, path, body, model)
 
-    @asynccontextmanager
-    async def _answer(
-        self, path: str, body: Mapping[str, Any] | None, model: str, limit: float, name: str
-    ) -> AsyncIterator[httpx.Response]:
-        """The response, whose body is still to be read; a status that says no becomes an error."""
-        seconds = httpx.Timeout(None, connect=self.limits.connect)
-        method = "GET" if body is None else "POST"
-        async with httpx.AsyncClient(
-            base_url=self.url, headers=dict(self.headers), timeout=seconds, verify=_verify(self.url), trust_env=False
-        ) as client:
-            request = client.build_request(method, path, json=None if body is None else dict(body))
-            with_errors = self._translated(model)
-            async with with_errors:
-                response = await self._in_time(client.send(request, stream=True), limit, name, model)
-                try:
-                    if response.status_code != 200:
-                        text = await self._in_time(response.aread(), self.limits.token, "token_timeout", model)
-                        raise await self._refusal(response, text, model)
-                    if "html" in response.headers.get("content-type", ""):
-                        raise self._not_ollama("a web page", model)
-                    yield response
-                finally:
-                    await response.aclose()
+    def _exchange(self, path: str, body: Mapping[str, Any] | None, model: str) -> Exchange:
+        return Exchange(self.url, path, body, headers=self.headers, limits=self.limits, model=model)
 
-    async def _in_time(self, work: Awaitable[T], limit: float, name: str, model: str) -> T:
+    async def _wait(self, error: ServerUnreachable | ServerBusy, attempt: int, deadline: Deadline) -> None:
+        """Wait before a request is sent again; raises the error where that is not worth while."""
+        asked = getattr(error, "wait", None)
+        pause = 0.25 * 2.0**attempt if asked is None else float(asked)
+        if attempt >= self.retries or monotonic() + pause >= deadline.until:
+            raise error
+        if pause >= 5:
+            _log.warning("%s Asking again in %g s.", error, pause)
+        await asyncio.sleep(pause)
+
+    async def _with_names(self, error: ModelMissing) -> ModelMissing:
+        """The same error with its cure and the names that there are: those of the same family or like it, else all."""
+        model = error.model
+        limits = replace(self.limits, token=min(self.limits.token, _NAMES_WITHIN))
         try:
-            return await asyncio.wait_for(work, limit)
-        except asyncio.TimeoutError as error:
-            what = {
-                "first_token_timeout": "did not begin to answer within",
-                "token_timeout": "went silent for more than",
-            }[name]
-            timeout = LLMTimeout(
-                f"{model or 'the server'!r} at {self.url} {what} {limit:g} s; if it is only slow, set "
-                f"llm.{name} higher",
-                self.url,
-                model,
-            )
-            timeout.limit = name
-            raise timeout from error
-
-    async def _patiently(self, once: Any) -> Any:
-        for attempt in range(self.retries + 1):
-            try:
-                return await once()
-            except (ServerUnreachable, ServerBusy) as error:
-                if attempt == self.retries:
-                    raise
-                await asyncio.sleep(_pause(error, attempt))
-
-    # ------------------------------------------------------------------ answers
-
-    def _object(self, raw: bytes) -> dict[str, Any]:
-        try:
-            found = json.loads(raw)
-        except ValueError as error:
-            raise self._not_ollama("something that is no JSON", "") from error
-        if not isinstance(found, dict):
-            raise self._not_ollama("JSON of another form", "")
-        return found
-
-    def _line(self, raw: bytes, model: str) -> dict[str, Any]:
-        try:
-            found = json.loads(raw)
-        except ValueError as error:
-            shown = raw[:80].decode("utf-8", "replace")
-            raise AnswerBroken(
-                f"the answer of {model!r} at {self.url} holds a line that is no JSON: {shown!r}; something between may "
-                "have changed it",
-                self.url,
-                model,
-            ) from error
-        if not isinstance(found, dict):
-            raise self._not_ollama("JSON of another form", model)
-        if "error" in found:
-            raise self._failure(200, str(found["error"]), model)
-        return found
-
-    async def _refusal(self, response: httpx.Response, raw: bytes, model: str) -> LLMError:
-        status = response.status_code
-        if response.is_redirect:
-            return self._not_ollama(f"a redirection to {response.headers.get('location', 'elsewhere')}", model)
-        if status in (401, 403):
-            return AccessRefused(
-                f"the server at {self.url} refuses access ({status}): put what it wants into llm.headers, such as "
-                "{Authorization: 'Bearer ${NAME}'}",
-                self.url,
-                model,
-            )
-        try:
-            found = json.loads(raw)
-            text = str(found["error"])
-        except (ValueError, KeyError, TypeError):
-            if status == 503:
-                return self._busy(response, "it answers 503", model)
-            return self._not_ollama(f"an answer {status} that is none of Ollama's", model)
-        if status == 503:
-            return self._busy(response, text, model)
-        if status == 404 and "not found" in text:
-            return await self._missing(model)
-        return self._failure(status, text, model)
-
-    def _failure(self, status: int, text: str, model: str) -> LLMError:
-        """An error that the server tells in words of its own."""
-        said = text.lower()
-        where = f"{model!r} at {self.url}"
-        if "context length" in said or "context size" in said or "exceed_context" in said:
-            return ContextOverflow(f"the prompt is longer than the context of {where}", self.url, model)
-        if "does not support" in said:
-            what = text.rpartition("does not support")[2].strip() or "this"
-            return CapabilityMissing(
-                f"{where} does not support {what}: take another model, or leave {what} out", self.url, model
-            )
-        if any(words in said for words in ("memory", "unable to load", "error loading", "failed to load")):
-            return LoadFailed(
-                f"the server cannot load {where}: {text}; take a smaller model or llm.context_window, or free memory",
-                self.url,
-                model,
-            )
-        if status == 200 or "terminated" in said or "unexpected eof" in said:
-            return AnswerBroken(
-                f"the answer of {where} broke off: {text}; ask again, and look into the server's log if it "
-                "happens again",
-                self.url,
-                model,
-            )
-        return LLMError(f"{where} refuses the request ({status}): {text}", self.url, model)
-
-    def _busy(self, response: httpx.Response, text: str, model: str) -> ServerBusy:
-        error = ServerBusy(
-            f"the server at {self.url} is busy ({text}): ask again later, or let it take more at once by "
-            "OLLAMA_NUM_PARALLEL and OLLAMA_MAX_QUEUE",
-            self.url,
-            model,
-        )
-        wait = response.headers.get("retry-after", "")
-        error.wait = min(float(wait), 30.0) if wait.isdigit() else None
-        return error
-
-    def _not_ollama(self, what: str, model: str) -> NotOllama:
-        return NotOllama(
-            f"what answers at {self.url} is no Ollama server (it sent {what}): is llm.base_url right?", self.url, model
-        )
-
-    async def _missing(self, model: str) -> ModelMissing:
-        """With the names that there are, those like it first."""
-        try:
-            names = await OllamaServer(self.url, self.headers, self.limits, 0).models()
+            names = await replace(self, limits=limits, retries=0).models()
         except LLMError:
-            names = []
-        near = difflib.get_close_matches(model, names, 3, 0.6)
-        there = near or names[:8]
-        known = f"; it has {', '.join(there)}" if there else "; it has none yet"
+            known = ""
+        else:
+            family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
+            there = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
+            known = f"; it has {', '.join(there)}" if there else "; it has none yet"
         return ModelMissing(
-            f"the Ollama server at {self.url} has no model {model!r}: get it with `ollama pull {model}`, or set "
-            f"llm.pull to missing{known}",
-            self.url,
-            model,
+            f"{error}: get it with `ollama pull {model}`, or set llm.pull to missing{known}", self.url, model
         )
-
-    @asynccontextmanager
-    async def _translated(self, model: str) -> AsyncIterator[None]:
-        """httpx's exceptions, which have no address in them and often no text at all."""
-        try:
-            yield
-        except httpx.ConnectTimeout as error:
-            timeout = LLMTimeout(
-                f"no connection to {self.url} within {self.limits.connect:g} s: is the address right? if it is far "
-                "away, set llm.connect_timeout higher",
-                self.url,
-                model,
-            )
-            timeout.limit = "connect_timeout"
-            raise timeout from error
-        except httpx.ConnectError as error:
-            raise ServerUnreachable(
-                f"no Ollama server can be reached at {self.url}: start it with `ollama serve`, or set llm.base_url",
-                self.url,
-                model,
-            ) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise ServerUnreachable(f"{self.url} is no address of a server: {error}", self.url, model) from error
-        except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise AnswerBroken(
-                f"the connection to {model or 'the server'!r} at {self.url} broke: {reason}; ask again, and look into "
-                "the server's log if it happens again",
-                self.url,
-                model,
-            ) from error
 
     # ------------------------------------------------------------------ about models
 
@@ -327,7 +108,7 @@ class OllamaServer:
         """The server's version, such as `0.17.4`; `0.0.0` for builds without one."""
         found = await self.ask("/api/version")
         if not isinstance(found.get("version"), str):
-            raise self._not_ollama("a version of another form", "")
+            raise not_ollama("a version of another form", self.url, "")
         return str(found["version"])
 
     async def models(self) -> list[str]:
@@ -349,39 +130,109 @@ class OllamaServer:
         Raises:
             PullFailed: There is no such model, no network or no room.
         """
+        exchange = self._exchange("/api/pull", {"model": model, "stream": True}, model)
+        deadline = Deadline.first_token(self.limits)
         try:
-            async for line in self._stream_once("/api/pull", {"model": model, "stream": True}, model):
+            await exchange.open(deadline)
+            while True:
+                line = await exchange.line(deadline)
+                if line is None:
+                    raise AnswerBroken("broke off: the server ended the download before it was done", self.url, model)
+                deadline = Deadline.token(self.limits)
                 yield line
                 if line.get("status") == "success":
                     return
-        except AnswerBroken as error:
-            # Its last line has a status and no `done`.
+        except (AccessRefused, NotOllama, ServerBusy, ServerUnreachable):
+            raise
+        except LLMError as error:
             raise PullFailed(
                 f"the server at {self.url} could not download {model!r}: {_reason(error)}; is the name right, and has "
                 "the server a network and room on its disk?",
                 self.url,
                 model,
             ) from error
-        except (LoadFailed, LLMTimeout, ModelMissing) as error:
-            raise PullFailed(
-                f"the server at {self.url} could not download {model!r}: {error}", self.url, model
-            ) from error
+        finally:
+            await exchange.aclose()
+
+
+class Stream:
+    """The lines of a streamed answer, one after another; `aclose` it in any case. Made by `OllamaServer.stream`.
+
+    Raises:
+        LLMError: Of the class that says what went wrong; `AnswerBroken` where the stream ends before it is done.
+    """
+
+    def __init__(self, server: OllamaServer, path: str, body: Mapping[str, Any], model: str) -> None:
+        self._server, self._path, self._body, self._model = server, path, body, model
+        self._deadline: Deadline | None = None
+        self._exchange: Exchange | None = None
+        self._done = False
+        self._said, self._again = "", 0
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        if self._done:
+            raise StopAsyncIteration
+        if self._exchange is None:
+            line = await self._first()
+        else:
+            assert self._deadline is not None
+            line = await self._exchange.line(self._deadline)
+        if line is None:
+            raise self._ended_early()
+        if not isinstance(line.get("message"), dict):
+            raise not_ollama("JSON of another form", self._server.url, self._model)
+        self._deadline = Deadline.token(self._server.limits)
+        self._listen(line["message"])
+        self._done = bool(line.get("done"))
+        return line
+
+    async def aclose(self) -> None:
+        """Close the connection; the server ends the answer."""
+        if self._exchange is not None:
+            await self._exchange.aclose()
+
+    async def _first(self) -> dict[str, Any] | None:
+        """The first line. Until it is there, asking again gives nothing out twice."""
+        deadline = Deadline.first_token(self._server.limits)
+        attempt = 0
+        while True:
+            self._exchange = self._server._exchange(self._path, self._body, self._model)
+            try:
+                await self._exchange.open(deadline)
+                return await self._exchange.line(deadline)
+            except ModelMissing as error:
+                raise await self._server._with_names(error) from error
+            except (ServerUnreachable, ServerBusy) as error:
+                await self._exchange.aclose()
+                await self._server._wait(error, attempt, deadline)
+                attempt += 1
+
+    def _listen(self, message: Mapping[str, Any]) -> None:
+        said = str(message.get("content") or message.get("thinking") or "")
+        if said:
+            self._again = self._again + 1 if said.strip() == self._said else 0
+            self._said = said.strip()
+
+    def _ended_early(self) -> AnswerBroken:
+        url, model = self._server.url, self._model
+        # A token that comes 30 times more makes the server end the stream, without `done` and without a word.
+        if self._again >= 29:
+            return AnswerBroken(
+                f"{model!r} at {url} said {self._said!r} again and again until the server stopped it; ask in other "
+                "words, set llm.repeat_penalty higher, or take another model",
+                url,
+                model,
+            )
+        return AnswerBroken(
+            f"the answer of {model!r} at {url} broke off before it was done: the server or something between closed "
+            "the connection; ask again, and look into the server's log if it happens again",
+            url,
+            model,
+        )
 
 
 def _reason(error: LLMError) -> str:
     return error.text.partition("broke off: ")[2].partition("; ask again")[0] or error.text
-
-
-def _pause(error: LLMError, attempt: int) -> float:
-    wait = getattr(error, "wait", None)
-    return float(wait) if wait is not None else 0.25 * 2.0**attempt
-
-
-@lru_cache(maxsize=1)
-def _trusted() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
-def _verify(url: str) -> ssl.SSLContext | bool:
-    # Making the context takes longer than a small request, and plain HTTP needs none.
-    return _trusted() if url.startswith("https:") else False

@@ -71,11 +71,19 @@ class Listener(ThreadingTCPServer):
         self.lock = threading.Lock()
         self.ended = False
         self.server_activate()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        """Take connections until `end`; runs in a thread of its own."""
+        while self.ending not in select.select([self.socket, self.ending], [], [])[0]:
+            with contextlib.suppress(OSError):
+                self.process_request(*self.get_request())
 
     def end(self) -> None:
         """Break all connections off and listen no more."""
         self._wake.send(b"x")
-        self.shutdown()
+        self._thread.join()
         with self.lock:
             self.ended = True
             for connection in self.connections:
@@ -168,8 +176,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _close(self) -> None:
         with self.server.lock:
             self.server.connections.discard(self.connection)
-        self.wfile.close()
-        self.rfile.close()
+        self.rfile.close()  # or the connection would stay open for it
         self.connection.close()
         raise _Ended
 

@@ -81,7 +81,6 @@ class FakeOllama:
         self.old = old
         self._state = _State()
         self._server: Listener | None = None
-        self._thread: threading.Thread | None = None
         self._address = taken_address(port)
         self.port = int(self._address.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
@@ -102,15 +101,11 @@ class FakeOllama:
         """Listen; after `stop` at the same address again."""
         if self._server is None:
             self._server = Listener(self._address, self._reply, self._told)
-            self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-            self._thread.start()
 
     def stop(self) -> None:
         """Break all connections off and refuse new ones, as a server that was killed."""
         if self._server is not None:
             self._server.end()
-            assert self._thread is not None
-            self._thread.join()
             self._server = None
             self._address = taken_address(self.port)
 

@@ -1,0 +1,239 @@
+"""One request to an Ollama server and its response, each part of it in time.
+
+A connection lives as long as its request, so nothing is tied to an event loop that may be closed by the next question.
+These are no asynchronous generators: an event loop that ends closes all of those at once, in no order, and one that
+closes another complains then.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from time import monotonic
+from typing import Any, TypeVar
+
+import anyio
+import httpx
+
+from ..errors import AnswerBroken, LLMError, LLMTimeout, ServerUnreachable
+from .refusals import line_of, not_ollama, refusal
+
+T = TypeVar("T")
+
+_LONGEST_LINE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds: to connect, from the request to the first piece of the answer, and from one piece to the next."""
+
+    connect: float = 5.0
+    first_token: float = 600.0
+    token: float = 120.0
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When something has to have happened, and the setting that says so."""
+
+    until: float
+    limit: float
+    setting: str
+
+    @classmethod
+    def first_token(cls, limits: Limits) -> Deadline:
+        return cls(monotonic() + limits.first_token, limits.first_token, "first_token_timeout")
+
+    @classmethod
+    def token(cls, limits: Limits) -> Deadline:
+        return cls(monotonic() + limits.token, limits.token, "token_timeout")
+
+
+class Exchange:
+    """One request and its response. `aclose` it in any case.
+
+    Args:
+        url: Of the server.
+        headers: Sent with the request; shown nowhere.
+        body: Sent as JSON by POST; None for GET.
+        model: Whose answer it is, for errors.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        headers: Mapping[str, str],
+        limits: Limits,
+        model: str,
+    ) -> None:
+        self._url, self._path, self._body, self._headers = url, path, body, headers
+        self._limits, self._model = limits, model
+        self._client: httpx.AsyncClient | None = None
+        self._response: httpx.Response | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
+        self._rest = b""
+        self._lines: list[bytes] = []
+
+    async def open(self, deadline: Deadline) -> None:
+        """Send the request and wait for a response that says yes.
+
+        Raises:
+            LLMError: Of the class that says what went wrong.
+        """
+        self._check_headers()
+        with self._translated():
+            address = httpx.URL(self._url)
+            if address.scheme not in ("http", "https") or not address.host or not 0 < (address.port or 80) < 2**16:
+                raise httpx.InvalidURL("it needs http:// or https://, a host, and a port below 65536 if it has one")
+            self._client = httpx.AsyncClient(
+                base_url=self._url,
+                headers=dict(self._headers),
+                timeout=httpx.Timeout(None, connect=self._limits.connect),
+                verify=_verify(self._url),
+                trust_env=False,
+            )
+            method, content = "GET", None
+            if self._body is not None:
+                # Escaped to ASCII: half characters, which files may hold, could not be sent otherwise.
+                method, content = "POST", json.dumps(self._body).encode("ascii")
+            request = self._client.build_request(
+                method, self._path, content=content, headers={"Content-Type": "application/json"}
+            )
+            self._response = await self._in_time(self._client.send(request, stream=True), deadline)
+            if self._response.status_code != 200:
+                raw = await self._in_time(self._response.aread(), deadline)
+                raise refusal(self._response.status_code, self._response.headers, raw, self._url, self._model)
+            if "html" in self._response.headers.get("content-type", ""):
+                raise not_ollama("a web page", self._url, self._model)
+            self._pieces = self._response.aiter_bytes()
+
+    async def whole(self, deadline: Deadline) -> dict[str, Any]:
+        """The object that the whole response is."""
+        assert self._response is not None
+        with self._translated():
+            raw = await self._in_time(self._response.aread(), deadline)
+        try:
+            found = json.loads(raw)
+        except ValueError as error:
+            raise not_ollama("something that is no JSON", self._url, self._model) from error
+        if not isinstance(found, dict):
+            raise not_ollama("JSON of another form", self._url, self._model)
+        return found
+
+    async def line(self, deadline: Deadline) -> dict[str, Any] | None:
+        """The next line of a stream; None where it has ended."""
+        while not self._lines:
+            piece = await self._piece(deadline)
+            if piece is None:
+                self._lines, self._rest = [self._rest] if self._rest.strip() else [], b""
+                if not self._lines:
+                    return None
+            else:
+                *lines, self._rest = (self._rest + piece).split(b"\n")
+                self._lines = [line for line in lines if line.strip()]
+                if len(self._rest) > _LONGEST_LINE:
+                    raise not_ollama("a line without end", self._url, self._model)
+        return line_of(self._lines.pop(0), self._url, self._model)
+
+    async def _piece(self, deadline: Deadline) -> bytes | None:
+        assert self._pieces is not None
+        with self._translated():
+            try:
+                return await self._in_time(self._pieces.__anext__(), deadline)
+            except StopAsyncIteration:
+                return None
+
+    async def aclose(self) -> None:
+        """Close the connection; the server ends what it still does for it."""
+        if self._response is not None:
+            await self._response.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+        self._client = self._response = self._pieces = None
+
+    # ------------------------------------------------------------------ errors
+
+    async def _in_time(self, work: Awaitable[T], deadline: Deadline) -> T:
+        try:
+            with anyio.fail_after(max(0.0, deadline.until - monotonic())):
+                return await work
+        except TimeoutError as error:
+            what = {
+                "first_token_timeout": "did not begin to answer within",
+                "token_timeout": "went silent for more than",
+            }[deadline.setting]
+            timeout = LLMTimeout(
+                f"{self._model or 'the server'!r} at {self._url} {what} {deadline.limit:g} s; if it is only slow, set "
+                f"llm.{deadline.setting} higher",
+                self._url,
+                self._model,
+            )
+            timeout.limit = deadline.setting
+            raise timeout from error
+
+    def _check_headers(self) -> None:
+        # Here, because HTTP libraries quote the value in what they say of it.
+        for name, value in self._headers.items():
+            if not value.isascii() or not value.isprintable() or value != value.strip():
+                raise LLMError(
+                    f"the header {name!r} cannot be sent to {self._url}: its value holds a line end, a space at an end "
+                    "or a sign that is no ASCII; look at llm.headers",
+                    self._url,
+                    self._model,
+                )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """httpx's exceptions, which have no address in them and often no text at all."""
+        url, model = self._url, self._model
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            timeout = LLMTimeout(
+                f"no connection to {url} within {self._limits.connect:g} s: is the address right? if it is far away, "
+                "set llm.connect_timeout higher",
+                url,
+                model,
+            )
+            timeout.limit = "connect_timeout"
+            raise timeout from error
+        except httpx.ConnectError as error:
+            if "SSL" in str(error):
+                raise ServerUnreachable(
+                    f"no safe connection to {url}: {error}; is it http:// there, or does its certificate have to be "
+                    "trusted first (SSL_CERT_FILE)?",
+                    url,
+                    model,
+                ) from error
+            raise ServerUnreachable(
+                f"no Ollama server can be reached at {url}: start it with `ollama serve`, or set llm.base_url",
+                url,
+                model,
+            ) from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ServerUnreachable(f"{url} is no address of a server: {error}", url, model) from error
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise AnswerBroken(
+                f"the connection to {model or 'the server'!r} at {url} broke: {reason}; ask again, and look into the "
+                "server's log if it happens again",
+                url,
+                model,
+            ) from error
+
+
+@lru_cache(maxsize=1)
+def _trusted() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _verify(url: str) -> ssl.SSLContext | bool:
+    # Making the context takes longer than a small request, and plain HTTP needs none.
+    return _trusted() if url.startswith("https:") else False
