@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,14 +63,22 @@ class RealOllama:
 
     def kill_runner(self) -> bool:
         """Kill the process that computes, which the server started; whether there was one."""
+        found = self._runners()
+        for number in found:
+            os.kill(number, signal.SIGKILL)
+        return bool(found)
+
+    def _runners(self) -> list[int]:
         assert self._process is not None
         found = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False)
-        for number in found.stdout.split():
-            os.kill(int(number), 9)
-        return bool(found.stdout.split())
+        return [int(number) for number in found.stdout.split()]
 
     def stop(self, *, hard: bool = False) -> None:
         if self._process is not None:
+            runners = self._runners()
             (self._process.kill if hard else self._process.terminate)()
             self._process.wait(20)
             self._process = None
+            for number in runners:  # which outlive a server that was killed
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
