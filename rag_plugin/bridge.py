@@ -12,8 +12,9 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future, wait
-from functools import partial
-from typing import Any, TypeVar
+from contextlib import aclosing
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -72,88 +73,85 @@ def _loop() -> _Loop:
         return _current
 
 
+class _Work(Generic[T]):
+    """A coroutine that runs in the loop."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._found = _loop()
+        if self._found.thread is threading.current_thread():
+            work.close()
+            raise RuntimeError("asynchronous work that calls synchronous code which waits for more waits for itself")
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self.done: Future[T] = Future()
+        try:
+            self._found.loop.call_soon_threadsafe(self._begin)
+        except RuntimeError:  # it is closed
+            work.close()
+            raise
+
+    def _begin(self) -> None:
+        self._task = self._found.loop.create_task(self._work)
+        self._task.add_done_callback(self._hand_over)
+
+    def _hand_over(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.done.set_exception(asyncio.CancelledError())
+            return
+        error = task.exception()
+        if error is None:
+            self.done.set_result(task.result())
+        else:
+            self.done.set_exception(error)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def end(self) -> None:
+        """Cancel what is not done, and wait until it has cleaned up."""
+        if self.done.done() or self._found.loop.is_closed():
+            return
+        self._found.loop.call_soon_threadsafe(self._cancel)
+        # The garbage collector may come by in the loop's own thread, which must not wait for itself.
+        if self._found.thread is not threading.current_thread():
+            wait([self.done], _PATIENCE)
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """What `work` returns or raises, waited for in this thread.
 
     Raises:
         RuntimeError: This is called by work that is done here itself, or when the process has all but ended.
     """
-    found = _loop()
-    if found.thread is threading.current_thread():
-        work.close()
-        raise RuntimeError("asynchronous work that calls synchronous code which waits for more of it waits for itself")
-    done: Future[T] = Future()
-    tasks: list[asyncio.Task[T]] = []
+    started = _Work(work)
     try:
-        found.loop.call_soon_threadsafe(_begin, found.loop, work, tasks, done)
-    except RuntimeError:  # it is closed
-        work.close()
-        raise
-    try:
-        return done.result()
-    except BaseException:
-        if not done.done():  # the wait was interrupted
-            found.loop.call_soon_threadsafe(_cancel, tasks)
-            wait([done], _PATIENCE)
-        raise
+        return started.done.result()
     finally:
-        del done, tasks  # an error that is in them would refer to itself
-
-
-def _begin(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], tasks: list[asyncio.Task[T]], done: Future[T]
-) -> None:
-    tasks.append(loop.create_task(work))
-    tasks[0].add_done_callback(partial(_hand_over, done))
-
-
-def _cancel(tasks: list[asyncio.Task[T]]) -> None:
-    for task in tasks:
-        task.cancel()
-
-
-def _hand_over(done: Future[T], task: asyncio.Task[T]) -> None:
-    if task.cancelled():
-        done.set_exception(asyncio.CancelledError())
-        return
-    error = task.exception()
-    if error is None:
-        done.set_result(task.result())
-    else:
-        done.set_exception(error)
+        started.end()  # where the wait was interrupted
+        del started  # an error that is in it would refer to itself
 
 
 def iterate(items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-    """The items one by one; letting go of the generator ends `items` too."""
+    """The items, as they come; letting go of the generator ends `items` too.
+
+    What comes while nobody asks for it is kept, which costs less than to ask for each item when it is wanted.
+    """
+    come: SimpleQueue[tuple[T] | None] = SimpleQueue()
+    started = _Work(_fill(come, items))
     try:
-        while True:
-            try:
-                yield run(_next(items))
-            except StopAsyncIteration:
-                return
+        while (item := come.get()) is not None:
+            yield item[0]
+        started.done.result()
     finally:
-        _close(items)
+        started.end()
+        del started
 
 
-async def _next(items: AsyncGenerator[T, None]) -> T:
-    return await items.__anext__()
-
-
-_closing: set[asyncio.Task[None]] = set()
-
-
-def _close(items: AsyncGenerator[T, None]) -> None:
-    found = _loop()
-    if found.loop.is_closed():
-        return  # and ended all items before
-    if found.thread is threading.current_thread():
-        # The garbage collector came by in the loop's own thread, which must not wait for itself.
-        task = found.loop.create_task(_end(items))
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
-    else:
-        run(_end(items))
-
-
-async def _end(items: AsyncGenerator[T, None]) -> None:
-    await items.aclose()
+async def _fill(come: SimpleQueue[tuple[T] | None], items: AsyncGenerator[T, None]) -> None:
+    try:
+        async with aclosing(items):
+            async for item in items:
+                come.put((item,))
+    finally:
+        come.put(None)

@@ -194,7 +194,7 @@ def test_the_end_of_the_process_is_quick_and_quiet() -> None:
         async def items():
             try:
                 yield 1
-                yield 2
+                await asyncio.sleep(3600)
             finally:
                 print("let go")
         threading.Thread(target=ask, daemon=True).start()

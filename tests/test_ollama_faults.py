@@ -724,6 +724,12 @@ def test_secrets_are_sent_and_shown_nowhere(server: FakeOllama) -> None:
         assert "hush" not in shown
 
 
+def test_a_name_and_a_password_in_the_address_are_sent(server: FakeOllama) -> None:
+    url = server.url.replace("http://", "http://me:hush@")
+    OllamaLLM(MODEL, base_url=url, context_window=2048).complete("x")
+    assert server.requests[-1].headers["authorization"] == "Basic bWU6aHVzaA=="
+
+
 def test_nothing_is_cut_and_the_context_stays(server: FakeOllama) -> None:
     llm = llm_of(server)
     for form in FORMS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,23 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any, TypeVar
 
-import anyio
 import httpx
 
 from ..errors import AnswerBroken, LLMError, LLMTimeout, ServerUnreachable
 from .refusals import line_of, not_ollama, refusal
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from contextlib import asynccontextmanager
+
+    import anyio
+
+    @asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
+        with anyio.fail_after(seconds):
+            yield
+
 
 T = TypeVar("T")
 
@@ -75,7 +88,7 @@ class Exchange:
     ) -> None:
         self._url, self._path, self._body, self._headers = url, path, body, headers
         self._limits, self._model = limits, model
-        self._client: httpx.AsyncClient | None = None
+        self._transport: httpx.AsyncHTTPTransport | None = None
         self._response: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
         self._rest = b""
@@ -92,27 +105,29 @@ class Exchange:
             address = httpx.URL(self._url)
             if address.scheme not in ("http", "https") or not address.host or not 0 < (address.port or 80) < 2**16:
                 raise httpx.InvalidURL("it needs http:// or https://, a host, and a port below 65536 if it has one")
-            self._client = httpx.AsyncClient(
-                base_url=self._url,
-                headers=dict(self._headers),
-                timeout=httpx.Timeout(None, connect=self._limits.connect),
-                verify=_verify(self._url),
-                trust_env=False,
-            )
+            # A transport and no client: nothing of what a client adds is wanted, and it costs time for each token.
+            self._transport = httpx.AsyncHTTPTransport(verify=_verify(self._url), trust_env=False)
             method, content = "GET", None
             if self._body is not None:
                 # Escaped to ASCII: half characters, which files may hold, could not be sent otherwise.
                 method, content = "POST", json.dumps(self._body).encode("ascii")
-            request = self._client.build_request(
-                method, self._path, content=content, headers={"Content-Type": "application/json"}
+            request = httpx.Request(
+                method,
+                self._url.rstrip("/") + self._path,
+                headers={"Content-Type": "application/json", "User-Agent": "rag-plugin", **self._headers},
+                content=content,
+                extensions={"timeout": {"connect": self._limits.connect}},
             )
-            self._response = await self._in_time(self._client.send(request, stream=True), deadline)
+            if address.userinfo:
+                request = next(httpx.BasicAuth(address.username, address.password).auth_flow(request))
+            self._response = await self._in_time(self._transport.handle_async_request(request), deadline)
             if self._response.status_code != 200:
                 raw = await self._in_time(self._response.aread(), deadline)
                 raise refusal(self._response.status_code, self._response.headers, raw, self._url, self._model)
             if "html" in self._response.headers.get("content-type", ""):
                 raise not_ollama("a web page", self._url, self._model)
-            self._pieces = self._response.aiter_bytes()
+            assert isinstance(self._response.stream, httpx.AsyncByteStream)
+            self._pieces = self._response.stream.__aiter__()
 
     async def whole(self, deadline: Deadline) -> dict[str, Any]:
         """The object that the whole response is."""
@@ -154,29 +169,29 @@ class Exchange:
         """Close the connection; the server ends what it still does for it."""
         if self._response is not None:
             await self._response.aclose()
-        if self._client is not None:
-            await self._client.aclose()
-        self._client = self._response = self._pieces = None
+        if self._transport is not None:
+            await self._transport.aclose()
+        self._transport = self._response = self._pieces = None
 
     # ------------------------------------------------------------------ errors
 
     async def _in_time(self, work: Awaitable[T], deadline: Deadline) -> T:
         try:
-            with anyio.fail_after(max(0.0, deadline.until - monotonic())):
+            async with timeout(max(0.0, deadline.until - monotonic())):
                 return await work
         except TimeoutError as error:
             what = {
                 "first_token_timeout": "did not begin to answer within",
                 "token_timeout": "went silent for more than",
             }[deadline.setting]
-            timeout = LLMTimeout(
+            late = LLMTimeout(
                 f"{self._model or 'the server'!r} at {self._url} {what} {deadline.limit:g} s; if it is only slow, set "
                 f"llm.{deadline.setting} higher",
                 self._url,
                 self._model,
             )
-            timeout.limit = deadline.setting
-            raise timeout from error
+            late.limit = deadline.setting
+            raise late from error
 
     def _check_headers(self) -> None:
         # Here, because HTTP libraries quote the value in what they say of it.
@@ -196,14 +211,14 @@ class Exchange:
         try:
             yield
         except httpx.ConnectTimeout as error:
-            timeout = LLMTimeout(
+            late = LLMTimeout(
                 f"no connection to {url} within {self._limits.connect:g} s: is the address right? if it is far away, "
                 "set llm.connect_timeout higher",
                 url,
                 model,
             )
-            timeout.limit = "connect_timeout"
-            raise timeout from error
+            late.limit = "connect_timeout"
+            raise late from error
         except httpx.ConnectError as error:
             if "SSL" in str(error):
                 raise ServerUnreachable(

@@ -228,9 +228,9 @@ class OllamaLLM(Ollama):
         return {"temperature": self.temperature, "num_predict": self.max_tokens, **self.additional_kwargs}
 
     async def _answer(
-        self, messages: Sequence[ChatMessage], given: dict[str, Any]
+        self, messages: Sequence[ChatMessage], given: dict[str, Any], *, whole: bool = False
     ) -> AsyncGenerator[ChatResponse, None]:
-        """The answer as it grows; the last response says why it ended."""
+        """The answer as it grows, or only the whole of it; the last response says why it ended."""
         body = await self._body(messages, given)
         if body.get("tools") and self._capabilities is None:
             await self._look()
@@ -257,6 +257,8 @@ class OllamaLLM(Ollama):
                             if self._seems_cut(line, size, body) and not await self._refuses_long_prompts():
                                 raise self._overflow(prompt, body)
                             reason = self._finished(line, size, body, bool(text.strip() or thinking.strip() or calls))
+                        if whole and reason is None:
+                            continue
                         yield _response(message.get("role"), text, thinking, calls, piece, thought, line, reason)
                 return
             except ModelMissing:
@@ -363,7 +365,7 @@ class OllamaLLM(Ollama):
 
     async def _last(self, messages: Sequence[ChatMessage], given: dict[str, Any]) -> ChatResponse:
         response: ChatResponse | None = None
-        async for grown in self._answer(messages, given):
+        async for grown in self._answer(messages, given, whole=True):
             response = grown
         if response is None:
             raise LLMError(f"{self.model!r} at {self.base_url} gave no answer", self.base_url, self.model)
