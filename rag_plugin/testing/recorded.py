@@ -7,7 +7,7 @@ from typing import Any
 
 VERSION = "0.17.4"
 DIGEST = "aa4b0f0e4a085003221aeb971c8c2ceedbfdcbc403044b46a421e8b215c128cb"
-_BLOB = "/root/.ollama/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_BLOB = "/usr/share/ollama/.ollama/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _TEMPLATE = "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 
 JSON = {"Content-Type": "application/json; charset=utf-8"}
