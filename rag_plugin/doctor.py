@@ -8,11 +8,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
+
+from packaging.requirements import Requirement
 
 from .errors import ConfigError, ModelMissing, RagPluginError
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 Level = Literal["ok", "warn", "fail", "skip"]
 
-_PACKAGES = ("llama-index-core", "sentence-transformers", "torch", "faiss-cpu", "tantivy", "ollama")
+_PACKAGES = ("rag-plugin", "llama-index-core", "sentence-transformers", "torch", "faiss-cpu", "tantivy")
 _MANY_DOCUMENTS = 2_000  # reading more only to foretell a sync would take longer than a person waits
 _MANY_NODES = 200_000  # likewise for checking each row of an index
 _TEXT_BYTES = 3_000  # of a node in SQLite and the lexical index, beside its vector
@@ -88,16 +91,31 @@ def _seen(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]
 def _packages() -> Iterator[Finding]:
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         yield Finding("warn", "packages", f"Python {platform.python_version()}", "3.10 to 3.13 are what is tested")
-    found, missing = [], []
+    found = []
     for name in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        cure = "pip install -c constraints.txt rag-plugin"
-        yield Finding("fail", "packages", f"not installed: {', '.join(missing)}", cure)
+    for wrong in _unmet_requirements():
+        yield Finding("fail", "packages", wrong, "pip install -c constraints.txt rag-plugin")
     yield Finding("ok", "packages", f"Python {platform.python_version()}, {', '.join(found)}")
+
+
+def _unmet_requirements() -> Iterator[str]:
+    """What this package needs and has not got, or of another version."""
+    try:
+        needed = [Requirement(line) for line in metadata.requires("rag-plugin") or ()]
+    except metadata.PackageNotFoundError:  # it runs from its source
+        return
+    for one in needed:
+        if one.marker is not None and not one.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            yield f"{one.name} is not installed"
+            continue
+        if not one.specifier.contains(version, prereleases=True):
+            yield f"{one.name} {version} is installed, and {one.specifier} is needed"
 
 
 class _Doctor:
@@ -159,6 +177,9 @@ class _Doctor:
         if not found.nodes and not found.fingerprint:
             yield Finding("ok", "index", f"{store.path} is not there yet; a sync makes it")
             return
+        if found.writer:
+            cure = "wait for it, or end it; questions and this look go on meanwhile"
+            yield Finding("warn", "index", f"{found.path} is being written to by {found.writer}", cure)
         if found.nodes > _MANY_NODES:
             yield Finding("skip", "index", f"{found.nodes:,} nodes are many to check", "rag-plugin verify does it")
         else:
@@ -226,52 +247,71 @@ class _Doctor:
 
     def _ollama(self, llm: OllamaLLM) -> Iterator[Finding]:
         from . import bridge
-        from .ollama.llm import DEFAULT_CONTEXT
+        from .ollama.facts import ModelFacts
+        from .ollama.server import refuses_long_prompts
 
-        server = llm.server
-        yield Finding("ok", "llm", f"Ollama {bridge.run(server.version())} at {server.url}")
+        server, model = llm.server, llm.model
+        version = bridge.run(server.version(model))
+        yield Finding("ok", "llm", f"Ollama {version} at {server.url}")
+        if version != "0.0.0" and not refuses_long_prompts(version):
+            what = f"Ollama {version} cuts a prompt that is too long, which is found out by counting only"
+            yield Finding("warn", "llm", what, "0.13 and later refuse such a prompt: update the server")
         try:
-            shown = bridge.run(server.show(llm.model))
+            facts = ModelFacts.of(bridge.run(server.show(model)))
         except ModelMissing as error:
             if llm.pull != "missing":
                 raise
             yield Finding("warn", "llm", str(error), "the first question downloads it (llm.pull: missing)")
             return
-        info, details = shown.get("model_info") or {}, shown.get("details") or {}
-        most = next((int(value) for key, value in info.items() if key.endswith(".context_length")), None)
-        window = llm.context_window if llm.context_window > 0 else min(DEFAULT_CONTEXT, most or DEFAULT_CONTEXT)
-        words = [str(details[key]) for key in ("parameter_size", "quantization_level") if details.get(key)]
-        yield Finding(
-            "ok", "llm", f"{llm.model} ({', '.join(words)}): a context of {window:,} tokens, at most {most:,}"
-        )
-        if most is not None and window > most:
-            what = (
-                f"llm.context_window is {window:,}, and {llm.model} has at most {most:,}: the server caps it in silence"
-            )
-            yield Finding("fail", "llm", what, f"set llm.context_window to {most} or less")
-        capabilities = shown.get("capabilities") or []
-        if llm.thinking and capabilities and "thinking" not in capabilities:
-            what = f"llm.thinking is set, and {llm.model} can do {', '.join(capabilities)} only"
+        window = facts.window(max(0, llm.context_window))
+        listed = bridge.run(server.listed(model))
+        needed = int(listed[0].get("size", 0)) if listed else 0
+        needed += (facts.cache_bytes or 0) * window
+        most = f", at most {facts.limit:,}" if facts.limit else ""
+        what = f"{model} ({facts.size}): a context of {window:,} tokens{most}; it needs some {_size(needed)} of memory"
+        yield Finding("ok", "llm", what)
+        if facts.limit is not None and window > facts.limit:
+            what = f"llm.context_window is {window:,}, and {model} has at most {facts.limit:,}"
+            cure = f"set llm.context_window to {facts.limit} or less; the server caps it in silence"
+            yield Finding("fail", "llm", what, cure)
+        can = facts.capabilities
+        if can and "completion" not in can:
+            what = f"{model} can do {', '.join(can)} only, and answers no questions"
+            yield Finding("fail", "llm", what, "set llm.model to one that writes, such as llama3.2")
+        if llm.thinking and can and "thinking" not in can:
+            what = f"llm.thinking is set, and {model} can do {', '.join(can)} only"
             yield Finding("fail", "llm", what, "leave llm.thinking out, or take another model")
-        listed = bridge.run(server.ask("/api/tags")).get("models") or []
-        names = {llm.model, f"{llm.model}:latest"}
-        size = next((int(item.get("size", 0)) for item in listed if item.get("name") in names), 0)
         here = urlsplit(server.url).hostname in ("localhost", "127.0.0.1", "::1")
-        loaded = any(item.get("name") in names for item in bridge.run(server.running()))
         memory = _free_memory()
-        if here and not loaded and memory is not None and size > memory:
-            what = f"{llm.model} has {_size(size)}, and {_size(memory)} of memory are free"
-            yield Finding("warn", "llm", what, "take a smaller model, unless it fits into a graphics card")
+        if here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
+            what = f"{model} needs some {_size(needed)}, and {_size(memory)} of memory are free"
+            cure = "take a smaller model or llm.context_window, unless it fits into a graphics card"
+            yield Finding("warn", "llm", what, cure)
 
     def _answer(self, llm: Any) -> Iterator[Finding]:
         loading = llm.warm_up() if hasattr(llm, "warm_up") else 0.0
         started = time.perf_counter()
-        response = llm.complete("Say yes.", **({"max_tokens": 8} if self.config.llm.type == "ollama" else {}))
+        remote = self.config.llm.type == "ollama"
+        response = llm.complete("Say yes.", **({"max_tokens": 8} if remote else {}))
         seconds = time.perf_counter() - started
         raw = response.raw if isinstance(response.raw, dict) else {}
         count, spent = raw.get("eval_count"), raw.get("eval_duration")
         speed = f", {count / spent * 1e9:,.0f} tokens/s" if count and spent else ""
-        yield Finding("ok", "llm", f"it answers: loaded in {loading:.1f} s, answered in {seconds:.1f} s{speed}")
+        place = f"; {_where(llm)}" if remote else ""
+        yield Finding("ok", "llm", f"it answers: loaded in {loading:.1f} s, answered in {seconds:.1f} s{speed}{place}")
+
+
+def _where(llm: OllamaLLM) -> str:
+    """Where a server holds a model."""
+    from . import bridge
+
+    found = bridge.run(llm.server.running(llm.model)) or {}
+    size, card = int(found.get("size") or 0), int(found.get("size_vram") or 0)
+    if not size:
+        return "it was not kept in memory"
+    if not card:
+        return f"{_size(size)}, in memory, not on a graphics card"
+    return f"{_size(size)}, " + ("all on a graphics card" if card >= size else f"{card / size:.0%} on a graphics card")
 
 
 def _free_memory() -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -129,23 +129,25 @@ class RagEngine(RetrieverQueryEngine):
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         self._refuse_without_llm()
         _question(query_bundle)
-        with self._clear_errors(), finish_reasons() as reasons:
+        reasons: list[str] = []
+        with self._clear_errors(), finish_reasons(reasons):
             try:
                 response = super()._query(query_bundle)
             except ContextOverflow:
                 # The LLM has learnt from it how many tokens this text has, and the passages are packed smaller now.
                 response = super()._query(query_bundle)
-            return self._guarded(_with_reasons(response, reasons), query_bundle)
+        return self._finished(response, query_bundle, reasons)
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         self._refuse_without_llm()
         _question(query_bundle)
-        with self._clear_errors(), finish_reasons() as reasons:
+        reasons: list[str] = []
+        with self._clear_errors(), finish_reasons(reasons):
             try:
                 response = await super()._aquery(query_bundle)
             except ContextOverflow:
                 response = await super()._aquery(query_bundle)
-            return self._guarded(_with_reasons(response, reasons), query_bundle)
+        return self._finished(response, query_bundle, reasons)
 
     def _refuse_without_llm(self) -> None:
         # Before anything is searched, and also where nothing is found and LlamaIndex would not ask the LLM.
@@ -163,40 +165,55 @@ class RagEngine(RetrieverQueryEngine):
                 raise
             raise clear from error
 
-    def _guarded(self, response: RESPONSE_TYPE, question: QueryBundle) -> RESPONSE_TYPE:
-        """A streamed answer fails while it is read, long after the query returned."""
+    def _finished(self, response: RESPONSE_TYPE, question: QueryBundle, reasons: list[str]) -> RESPONSE_TYPE:
+        """The response, which says why it ended; a streamed one fails and ends while it is read, long after this."""
         if isinstance(response, StreamingResponse) and response.response_gen is not None:
-            response.response_gen = self._guarded_stream(response.response_gen, question)
+            response.response_gen = self._guarded_stream(response, response.response_gen, question, reasons)
         elif isinstance(response, AsyncStreamingResponse) and response.response_gen is not None:
-            response.response_gen = self._guarded_async_stream(response.response_gen, question)
+            response.response_gen = self._guarded_async_stream(response, response.response_gen, question, reasons)
+        else:
+            _say_why(response, reasons)
         return response
 
-    def _guarded_stream(self, stream: Any, question: QueryBundle) -> Generator[str, None, None]:
+    def _guarded_stream(
+        self, response: StreamingResponse, stream: Any, question: QueryBundle, reasons: list[str]
+    ) -> Generator[str, None, None]:
         given = False
         with self._clear_errors():
-            try:
-                for piece in stream:
-                    given = True
-                    yield piece
-            except ContextOverflow:
-                if given:
-                    raise
-                again: Any = super()._query(question)
-                yield from again.response_gen
+            while True:
+                try:
+                    with finish_reasons(reasons):
+                        piece = next(stream)
+                except StopIteration:
+                    break
+                except ContextOverflow:
+                    if given:
+                        raise
+                    again: Any = super()._query(question)
+                    stream, piece = again.response_gen, ""
+                given = True
+                yield piece
+        _say_why(response, reasons)
 
-    async def _guarded_async_stream(self, stream: Any, question: QueryBundle) -> AsyncGenerator[str, None]:
+    async def _guarded_async_stream(
+        self, response: AsyncStreamingResponse, stream: Any, question: QueryBundle, reasons: list[str]
+    ) -> AsyncGenerator[str, None]:
         given = False
         with self._clear_errors():
-            try:
-                async for piece in stream:
-                    given = True
-                    yield piece
-            except ContextOverflow:
-                if given:
-                    raise
-                again: Any = await super()._aquery(question)
-                async for piece in again.response_gen:
-                    yield piece
+            while True:
+                try:
+                    with finish_reasons(reasons):
+                        piece = await stream.__anext__()
+                except StopAsyncIteration:
+                    break
+                except ContextOverflow:
+                    if given:
+                        raise
+                    again: Any = await super()._aquery(question)
+                    stream, piece = again.response_gen, ""
+                given = True
+                yield piece
+        _say_why(response, reasons)
 
     def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
         """Load the LLM where it has to be loaded, so that the first question does not wait for it.
@@ -255,14 +272,11 @@ class RagEngine(RetrieverQueryEngine):
         )
 
 
-def _with_reasons(response: RESPONSE_TYPE, reasons: list[str]) -> RESPONSE_TYPE:
+def _say_why(response: RESPONSE_TYPE, reasons: Sequence[str]) -> None:
     """Put why the answer ended into its metadata: `length` where any part of it was cut short."""
-    if reasons and not isinstance(response, (StreamingResponse, AsyncStreamingResponse)):
-        response.metadata = {
-            **(response.metadata or {}),
-            "finish_reason": "length" if "length" in reasons else reasons[-1],
-        }
-    return response
+    if reasons:
+        reason = "length" if "length" in reasons else reasons[-1]
+        response.metadata = {**(response.metadata or {}), "finish_reason": reason}
 
 
 def _question(question: QueryBundle | str) -> QueryBundle:

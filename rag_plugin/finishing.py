@@ -10,12 +10,11 @@ _COLLECTED: ContextVar[list[str] | None] = ContextVar("finish_reasons", default=
 
 
 @contextmanager
-def finish_reasons() -> Iterator[list[str]]:
-    """Collects what is noted within, in threads and tasks that begin within too: `stop`, `length`, ..."""
-    reasons: list[str] = []
+def finish_reasons(reasons: list[str]) -> Iterator[None]:
+    """Adds to `reasons` what is noted within, in threads and tasks that begin within too: `stop`, `length`, ..."""
     token = _COLLECTED.set(reasons)
     try:
-        yield reasons
+        yield
     finally:
         _COLLECTED.reset(token)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ollama
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 
+from . import bridge
 from .batching import ByRole, GroupCommit, batches_by_length, check_texts
-from .errors import EncoderError
+from .errors import CapabilityMissing, ContextOverflow, EncoderError, LLMError
 from .model_families import family_of
+from .ollama.asked import address
+from .ollama.exchange import Limits
+from .ollama.server import OllamaServer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,11 +47,10 @@ class OllamaEncoder(ByRole, BaseEmbedding):
     truncate_dim: int | None = Field(default=None, description="Keep only so many numbers of a vector.")
     context_window: int | None = Field(default=None, description="How many tokens of a text the server takes.")
     request_timeout: float = Field(default=300.0, description="Seconds to wait for an answer.")
+    retries: int = Field(default=2, description="How often a request is sent again that the server did not take.")
     keep_alive: str | float | None = Field(default=None, description="How long the model stays loaded.")
 
-    _client: Any = PrivateAttr(default=None)
     _headers: dict[str, str] = PrivateAttr(default_factory=dict)
-    _mutex: Any = PrivateAttr(default_factory=threading.Lock)
     _together: Any = PrivateAttr(default=None)
     _dimension: int | None = PrivateAttr(default=None)
 
@@ -86,20 +87,19 @@ class OllamaEncoder(ByRole, BaseEmbedding):
             "truncate_dim": self.truncate_dim,
         }
 
-    def _digest(self) -> str:
-        names = {self.model_name, f"{self.model_name}:latest"}
-        try:
-            listed = self._server().list().models
-        except Exception as error:  # the seam to the HTTP client
-            raise self._clear_error(error) from error
-        return next((str(item.digest or "") for item in listed if item.model in names), "")
+    @property
+    def server(self) -> OllamaServer:
+        """The server, as this encoder speaks to it."""
+        limit = self.request_timeout
+        limits = Limits(connect=limit, first_token=limit, token=limit, setting="timeout")
+        return OllamaServer(self.base_url, self._headers, limits, self.retries, slot="encoder")
 
-    def close(self) -> None:
-        """End the connections to the server; they are made again when they are needed."""
-        with self._mutex:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+    def _digest(self) -> str:
+        try:
+            found = bridge.run(self.server.listed(self.model_name))
+        except LLMError as error:
+            raise self._clear_error(error) from error
+        return str(found[0].get("digest") or "") if found else ""
 
     # ------------------------------------------------------------------ many texts
 
@@ -137,13 +137,11 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         """Vectors of texts that have their prompt, and how many tokens they had."""
         try:
             answer = self._embed(texts)
-        except ollama.ResponseError as error:
+        except LLMError as error:
             if len(texts) > 1 and _is_about_one_text(error):
                 self._find_culprit(texts)
             raise self._clear_error(error, texts[0] if len(texts) == 1 else "") from error
-        except Exception as error:  # the seam to the HTTP client
-            raise self._clear_error(error) from error
-        rows = np.asarray(answer.embeddings, dtype=np.float32)
+        rows = np.asarray(answer.get("embeddings") or [], dtype=np.float32)
         if rows.ndim != 2 or len(rows) != len(texts):
             raise EncoderError(
                 f"the Ollama server at {self.base_url} gave {len(rows)} vectors for {len(texts)} texts: "
@@ -152,58 +150,42 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         if self.normalize:
             norms = np.linalg.norm(rows, axis=1, keepdims=True)
             rows = np.asarray(rows / np.where(norms > 0, norms, 1), dtype=np.float32)
-        return rows, int(answer.prompt_eval_count or 0)
+        return rows, int(answer.get("prompt_eval_count") or 0)
 
-    def _embed(self, texts: list[str]) -> Any:
-        return self._server().embed(
-            model=self.model_name,
-            input=texts,
-            truncate=False,
-            options=None if self.context_window is None else {"num_ctx": self.context_window},
-            keep_alive=self.keep_alive,
-            dimensions=self.truncate_dim,
-        )
+    def _embed(self, texts: list[str]) -> dict[str, Any]:
+        optional = {
+            "options": None if self.context_window is None else {"num_ctx": self.context_window},
+            "keep_alive": self.keep_alive,
+            "dimensions": self.truncate_dim,
+        }
+        body = {"model": self.model_name, "input": texts, "truncate": False}
+        body.update({name: value for name, value in optional.items() if value is not None})
+        return bridge.run(self.server.ask("/api/embed", body, model=self.model_name))
 
     def _find_culprit(self, texts: list[str]) -> None:
         """Raise what one of the texts alone is refused for: the server does not say whose fault it was."""
         for text in sorted(texts, key=len, reverse=True):
             try:
                 self._embed([text])
-            except Exception as error:  # the seam to the HTTP client
+            except LLMError as error:
                 raise self._clear_error(error, text) from error
 
-    def _server(self) -> Any:
-        with self._mutex:
-            if self._client is None:
-                self._client = ollama.Client(self.base_url, timeout=self.request_timeout, headers=self._headers)
-            return self._client
-
-    def _clear_error(self, error: Exception, text: str = "") -> EncoderError:
-        """An error of the server as one sentence with its cure."""
-        url, model, kind = self.base_url, self.model_name, type(error).__name__
-        status = getattr(error, "status_code", None)
-        said = str(getattr(error, "error", error))
-        if status == 404:
-            return EncoderError(f"the Ollama server at {url} has no model {model!r}: get it with `ollama pull {model}`")
-        if "exceeds the context length" in said:
+    def _clear_error(self, error: LLMError, text: str = "") -> EncoderError:
+        """The same as an encoder's error."""
+        model = self.model_name
+        if isinstance(error, ContextOverflow):
             return EncoderError(
-                f"a text of {len(text):,} characters is longer than {model!r} reads, and the server would cut it: "
-                f"make chunker.chunk_size smaller, or set encoder.context_window higher: {text[:60]!r}"
+                f"a text of {len(text):,} characters is longer than {model!r} at {self.base_url} reads, and the server "
+                "would cut it: make chunker.chunk_size smaller, or set encoder.context_window higher: "
+                f"{text[:60]!r}"
             )
-        if "no input provided" in said:
+        if "no input provided" in str(error):
             return EncoderError(f"{model!r} has no vector for a text without any characters")
-        if "does not support embed" in said:
-            return EncoderError(f"{model!r} makes no embeddings: take a model that does, such as nomic-embed-text")
-        if isinstance(error, ConnectionError) or kind in ("ConnectError", "ConnectTimeout"):
+        if isinstance(error, CapabilityMissing):
             return EncoderError(
-                f"no Ollama server can be reached at {url}: start it with `ollama serve`, or set encoder.base_url"
+                f"{model!r} at {self.base_url} makes no embeddings: take a model that does, such as nomic-embed-text"
             )
-        if isinstance(error, TimeoutError) or "Timeout" in kind:
-            return EncoderError(
-                f"{model!r} at {url} was silent for {self.request_timeout:g} s: if it is still loading, set "
-                "encoder.timeout higher"
-            )
-        return EncoderError(f"{model!r} at {url} failed: {kind}: {said}")
+        return EncoderError(str(error))
 
     # ------------------------------------------------------------------ one text, as LlamaIndex asks
 
@@ -235,7 +217,7 @@ def make_ollama_encoder(
         prompts |= {f"{role}_prompt": text, f"{role}_prompt_from": origin}
     encoder = OllamaEncoder(
         model_name=model,
-        base_url=base_url.rstrip("/"),
+        base_url=address(base_url),
         request_timeout=timeout,
         headers=headers,
         callback_manager=callback_manager,
@@ -257,5 +239,5 @@ def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
             yield batch[start : start + _ROWS]
 
 
-def _is_about_one_text(error: ollama.ResponseError) -> bool:
-    return "exceeds the context length" in error.error or "no input provided" in error.error
+def _is_about_one_text(error: LLMError) -> bool:
+    return isinstance(error, ContextOverflow) or "no input provided" in str(error)

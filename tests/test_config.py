@@ -882,6 +882,9 @@ def test_one_part_is_built_alone() -> None:
         ("gpu", "http://gpu:11434"),
         ("127.0.0.1:4", "http://127.0.0.1:4"),
         ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("http://[::1]:5/", "http://[::1]:5"),
+        ("[::1]", "http://[::1]:11434"),
+        ("[::]:7", "http://127.0.0.1:7"),
     ],
 )
 def test_the_address_may_be_what_ollama_host_says(given: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:

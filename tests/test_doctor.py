@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -168,8 +169,8 @@ def test_no_config_at_all(tmp_path: Path) -> None:
             {"llm.context_window": 100_000},
             "llm",
             "fail",
-            "llm.context_window is 100,000, and fake has at most 8,192: the server caps it in silence",
-            "set llm.context_window to 8192 or less",
+            "llm.context_window is 100,000, and fake has at most 8,192",
+            "set llm.context_window to 8192 or less; the server caps it in silence",
             id="context too large",
         ),
         pytest.param(
@@ -184,7 +185,7 @@ def test_no_config_at_all(tmp_path: Path) -> None:
             {"llm.base_url": "http://127.0.0.1:9"},
             "llm",
             "fail",
-            "no Ollama server can be reached at http://127.0.0.1:9: start it with `ollama serve`",
+            "no Ollama server can be reached at http://127.0.0.1:9 for 'fake': start it with `ollama serve`",
             "",
             id="no server",
         ),
@@ -219,6 +220,64 @@ def test_a_server_that_breaks_is_a_finding_and_no_traceback(config: Path, ollama
     assert done.exit_code == 1
     assert "FAIL  llm" in done.stdout
     assert "Traceback" not in done.output
+
+
+def test_an_old_server_is_told(config: Path) -> None:
+    with FakeOllama(says="Yes.", version="0.9.0", old=True) as old:
+        (found,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "warn")
+    assert found.what == "Ollama 0.9.0 cuts a prompt that is too long, which is found out by counting only"
+    assert found.cure == "0.13 and later refuse such a prompt: update the server"
+
+
+def test_a_model_that_writes_nothing(config: Path) -> None:
+    with FakeOllama(capabilities=["embedding"]) as server:
+        found = of(findings(config, **{"llm.base_url": server.url}), "llm", "fail")
+    assert found[0].what == "fake can do embedding only, and answers no questions"
+
+
+def test_the_memory_that_a_model_needs_and_takes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rag_plugin import doctor
+
+    monkeypatch.setattr(doctor, "_free_memory", lambda: 1_000_000)
+    with FakeOllama(says="Yes.") as server:  # in which nothing is loaded yet
+        found = findings(config, **{"llm.context_window": 2000, "llm.base_url": server.url})
+    # Weights, and keys and values of 30 layers of 3 heads of 64 numbers of two bytes.
+    needed = f"{(98_363_007 + 2000 * 30 * 3 * 64 * 2 * 2) / 1e6:.1f} MB"
+    assert any(f"it needs some {needed} of memory" in finding.what for finding in of(found, "llm", "ok"))
+    (short,) = of(found, "llm", "warn")
+    assert short.what == f"fake needs some {needed}, and 1.0 MB of memory are free"
+    assert any(finding.what.endswith("MB, in memory, not on a graphics card") for finding in of(found, "llm", "ok"))
+
+
+def test_who_is_writing_to_the_index(config: Path) -> None:
+    engine = build_engine(config)
+    with engine.store._directory.lock.held():  # type: ignore[attr-defined]
+        found = findings(config)
+        told = CliRunner().invoke(cli, ["info", "-c", str(config)]).stdout
+    (warned,) = of(found, "index", "warn")
+    who = f"process {os.getpid()} on "
+    assert f"is being written to by {who}" in warned.what
+    assert f"writing:      {who}" in told
+    assert not of(findings(config), "index", "warn")
+    assert not [finding for finding in found if finding.level == "fail"]
+
+
+@pytest.mark.parametrize(
+    ("requires", "what"),
+    [
+        (["click>=99"], r"click [0-9.]+ is installed, and >=99 is needed"),
+        (["no-such-package"], "no-such-package is not installed"),
+        (["no-such-package; extra == 'files'", "click; python_version < '3'", "click>=1"], ""),
+    ],
+)
+def test_packages_are_those_that_are_needed(
+    config: Path, requires: list[str], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib import metadata
+
+    monkeypatch.setattr(metadata, "requires", lambda name: requires)
+    found = of(findings(config), "packages", "fail")
+    assert [bool(re.fullmatch(what, finding.what)) for finding in found] == ([True] if what else [])
 
 
 def test_a_look_that_goes_wrong_does_not_hide_the_others(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import json
 import shutil
@@ -20,22 +19,13 @@ from rag_plugin import EncoderError, IndexMismatch, build_engine, load_config
 from rag_plugin.config.build import Assembly
 from rag_plugin.encoding import encode_documents, encode_queries
 from rag_plugin.sync import sync
+from rag_plugin.testing import FakeOllama, faults
 
 from .test_ollama import MODEL
 from .test_ollama import ollama as ollama  # the fixtures
 from .test_ollama import server as server
 
-pytestmark = [
-    # The client of the library keeps its HTTP connections until it is collected.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 DIGEST = "ab" * 32
-
-
-@pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 class Small:
@@ -55,7 +45,7 @@ class Small:
                 pass
 
             def do_GET(self) -> None:
-                self._json(200, {"models": [{"model": "e5-small:latest", "digest": small.digest}]})
+                self._json(200, {"models": [{"name": "e5-small:latest", "digest": small.digest}]})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -202,7 +192,7 @@ def test_a_text_that_is_too_long_is_named(small: Small) -> None:
         encoder.encode_documents(["short", "a longer one " * 20, "short too"])
     shown = repr(("passage: " + "a longer one " * 20)[:60])
     assert str(caught.value) == (
-        "a text of 269 characters is longer than 'e5-small' reads, and the server would cut it: make "
+        f"a text of 269 characters is longer than 'e5-small' at {small.url} reads, and the server would cut it: make "
         f"chunker.chunk_size smaller, or set encoder.context_window higher: {shown}"
     )
 
@@ -215,7 +205,7 @@ def test_an_empty_text_is_told(small: Small) -> None:
 def test_a_model_that_is_not_there_says_how_to_get_it(small: Small) -> None:
     with pytest.raises(EncoderError) as caught:
         encoder_at(small.url, model="nope").get_query_embedding("x")
-    cure = "get it with `ollama pull nope`"
+    cure = "get it with `ollama pull nope`; it has e5-small:latest"
     assert str(caught.value) == f"the Ollama server at {small.url} has no model 'nope': {cure}"
 
 
@@ -226,7 +216,8 @@ def test_a_server_that_is_not_there_says_how_to_start_it(small: Small) -> None:
         with pytest.raises(EncoderError) as caught:
             ask()
         assert str(caught.value) == (
-            f"no Ollama server can be reached at {small.url}: start it with `ollama serve`, or set encoder.base_url"
+            f"no Ollama server can be reached at {small.url} for 'e5-small': start it with `ollama serve`, or set "
+            "encoder.base_url"
         )
 
 
@@ -235,7 +226,7 @@ def test_a_server_that_is_too_slow_says_which_setting_to_raise(small: Small) -> 
     with pytest.raises(EncoderError) as caught:
         encoder_at(small.url, timeout=0.05).get_query_embedding("x")
     assert str(caught.value) == (
-        f"'e5-small' at {small.url} was silent for 0.05 s: if it is still loading, set encoder.timeout higher"
+        f"'e5-small' at {small.url} went silent for more than 0.05 s; if it is only slow, set encoder.timeout higher"
     )
 
 
@@ -244,9 +235,10 @@ def test_a_server_that_is_too_slow_says_which_setting_to_raise(small: Small) -> 
     [
         (
             "this model does not support embeddings",
-            "'e5-small' makes no embeddings: take a model that does, such as nomic",
+            "'e5-small' at {url} makes no embeddings: take a model that does, such as nomic",
         ),
-        ("cuda out of memory", "'e5-small' at {url} failed: ResponseError: cuda out of memory"),
+        ("cuda out of memory", "the server cannot load 'e5-small' at {url}: cuda out of memory; take a smaller model"),
+        ("of all things", "'e5-small' at {url} refuses the request (500): of all things"),
     ],
 )
 def test_another_failure_is_told_as_the_server_says_it(small: Small, failing: str, said: str) -> None:
@@ -254,6 +246,62 @@ def test_another_failure_is_told_as_the_server_says_it(small: Small, failing: st
     with pytest.raises(EncoderError) as caught:
         encoder_at(small.url).encode_documents(["a", "b"])
     assert str(caught.value).startswith(said.format(url=small.url))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (faults.busy(), "is too busy for 'fake'"),
+        (faults.html(502), "cannot reach the Ollama server behind it"),
+    ],
+    ids=["busy", "proxy"],
+)
+def test_what_passes_is_waited_for(fault: Any, said: str) -> None:
+    with FakeOllama() as server:
+        encoder = encoder_at(server.url, model="fake", retries=1)
+        server.fail(fault, path="/api/embed")
+        assert encoder.encode_documents(["a", "b"]).shape[0] == 2
+        server.fail(fault, path="/api/embed", times=2)
+        with pytest.raises(EncoderError, match=said):
+            encoder.encode_documents(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            faults.slow_first_token(),
+            "'fake' at {url} went silent for more than 0.2 s; if it is only slow, set encoder.",
+        ),
+        (faults.drop(0), "the connection to 'fake' at {url} broke: "),
+        (
+            faults.html(200),
+            "what answers at {url} for 'fake' is no Ollama server (it sent a web page): is enc",
+        ),
+        (
+            faults.other_json(200, "[1]"),
+            "what answers at {url} for 'fake' is no Ollama server (it sent JSON of",
+        ),
+        (faults.other_json(200, "{}"), "the Ollama server at {url} gave 0 vectors for 2 texts"),
+        (faults.redirect("/login"), "what answers at {url} for 'fake' is no Ollama server (it sent a redirection to"),
+        (faults.refused_access(401), "the server at {url} refuses access for 'fake' (401): put what it wants into enc"),
+        (
+            faults.status(500, "no memory left"),
+            "the server cannot load 'fake' at {url}: no memory left; take a",
+        ),
+    ],
+    ids=["slow", "drop", "html", "list", "nothing", "redirect", "access", "memory"],
+)
+def test_a_fault_is_told_with_its_cure(fault: Any, said: str) -> None:
+    with FakeOllama() as server:
+        server.fail(fault, path="/api/embed", times=None)
+        with pytest.raises(EncoderError) as caught:
+            encoder_at(server.url, model="fake", timeout=0.2, retries=0).encode_documents(["a", "b"])
+        assert str(caught.value).startswith(said.format(url=server.url))
+
+
+def test_the_address_may_be_what_ollama_host_says(small: Small) -> None:
+    assert encoder_at(small.url.removeprefix("http://")).encode_queries(["x"]).shape == (1, 8)
 
 
 # ---------------------------------------------------------------------------------- sync
@@ -289,9 +337,12 @@ def test_the_real_server_does_all_this(server: str, settings: dict[str, Any]) ->
     assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
     assert found[0] @ found[2] > 0.999 > found[0] @ found[1]
     assert len(encoder.identity()["weights"]) == 16
-    with pytest.raises(EncoderError, match="has no model 'nope': get it with `ollama pull nope`$"):
+    with pytest.raises(EncoderError, match="has no model 'nope': get it with `ollama pull nope`; it has"):
         encoder_at(server, model="nope").get_query_embedding("x")
-    with pytest.raises(EncoderError, match="^a text of 45,000 characters is longer than 'smollm2:135m' reads, and the"):
+    with pytest.raises(
+        EncoderError,
+        match="^a text of 45,000 characters is longer than 'smollm2:135m' at http://[0-9.:]* reads, and the",
+    ):
         encoder.encode_documents(["short", "word " * 9000])
     settings["encoder"] = {"type": "ollama", "model": MODEL, "base_url": server}
     engine = build_engine(settings)

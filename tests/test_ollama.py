@@ -274,7 +274,7 @@ def test_no_server() -> None:
     with pytest.raises(ServerUnreachable) as caught:
         llm_of(url, retries=1).complete("x")
     assert str(caught.value) == (
-        f"no Ollama server can be reached at {url}: start it with `ollama serve`, or set llm.base_url"
+        f"no Ollama server can be reached at {url} for '{MODEL}': start it with `ollama serve`, or set llm.base_url"
     )
 
 

@@ -40,6 +40,8 @@ def info(settings: Settings, as_json: bool) -> None:
         lines["behind"] = f"{found.not_in_snapshot:,} changes are not in the FAISS file; opening adds them"
     if found.unfinished:
         lines["unfinished"] = f"a sync with another encoder has {found.unfinished:,} documents ready"
+    if found.writer:
+        lines["writing"] = found.writer
     for slot in ("encoder", "chunker", "reader"):
         described = found.fingerprint.get(slot)
         if described:

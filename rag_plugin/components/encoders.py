@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..config.paths import ModelFiles
+from .servers import LOCAL, BaseUrl, Headers, KeepAlive, Retries
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -106,9 +107,7 @@ def ollama(
     callback_manager: CallbackManager,
     *,
     model: Annotated[str, Field(min_length=1, description="A model's name on the server, such as `nomic-embed-text`.")],
-    base_url: Annotated[
-        str, Field(pattern=r"^https?://", description="Where the server listens.")
-    ] = "http://localhost:11434",
+    base_url: BaseUrl = LOCAL,
     query_prompt: QueryPrompt = None,
     document_prompt: DocumentPrompt = None,
     normalize: Annotated[
@@ -124,13 +123,9 @@ def ollama(
     timeout: Annotated[
         float, Field(gt=0, description="Seconds to wait for the vectors of some texts; a model may load first.")
     ] = 300.0,
-    keep_alive: Annotated[
-        str | float | None,
-        Field(description="How long the model stays loaded, such as `10m`; unset, the server's own."),
-    ] = None,
-    headers: Annotated[
-        dict[str, str] | None, Field(description="HTTP headers for the server; put secrets in as `${NAME}`.")
-    ] = None,
+    retries: Retries = 2,
+    keep_alive: KeepAlive = None,
+    headers: Headers = None,
 ) -> BaseEmbedding:
     """A model on an Ollama server. Building it does not talk to the server; a text that is too long is an error."""
     from ..ollama_encoder import make_ollama_encoder
@@ -144,6 +139,7 @@ def ollama(
         truncate_dim=truncate_dim,
         context_window=context_window,
         timeout=timeout,
+        retries=retries,
         keep_alive=keep_alive,
         headers=headers,
         callback_manager=callback_manager,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ..config.paths import ModelFiles
 from ..registry import rule
+from .servers import LOCAL, BaseUrl, Headers, KeepAlive, Retries
 
 if TYPE_CHECKING:
     from llama_index.core.callbacks import CallbackManager
@@ -42,13 +43,7 @@ def ollama(
     callback_manager: CallbackManager,
     *,
     model: Annotated[str, Field(min_length=1, description="A model's name on the server, such as `llama3.2`.")],
-    base_url: Annotated[
-        str,
-        Field(
-            pattern=r"^https?://|^[^/\s]+$",
-            description="Where the server listens; `${OLLAMA_HOST:-http://localhost:11434}` follows the environment.",
-        ),
-    ] = "http://localhost:11434",
+    base_url: BaseUrl = LOCAL,
     context_window: Annotated[
         int | None,
         Field(
@@ -73,10 +68,7 @@ def ollama(
     repeat_penalty: Annotated[
         float | None, Field(gt=0, description="More than 1 keeps from repeating; unset, as the model says.")
     ] = None,
-    keep_alive: Annotated[
-        str | float | None,
-        Field(description="How long the model stays loaded, such as `10m`; unset, the server's own."),
-    ] = None,
+    keep_alive: KeepAlive = None,
     thinking: Annotated[
         bool | Literal["low", "medium", "high"] | None,
         Field(description="Whether a model that can think does; unset, as the model says."),
@@ -91,13 +83,7 @@ def ollama(
     token_timeout: Annotated[
         float, Field(gt=0, description="Seconds until the next piece of an answer has to come.")
     ] = 120.0,
-    retries: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="How often a request is sent again that the server did not take, while it starts or is busy.",
-        ),
-    ] = 2,
+    retries: Retries = 2,
     pull: Annotated[
         Literal["never", "missing"],
         Field(description="Whether a model that the server lacks is downloaded to it at the first question."),
@@ -106,11 +92,10 @@ def ollama(
         dict[str, str | int | float | bool | None] | None,
         Field(description="Other options of the model, by Ollama's names, such as `{num_gpu: 0}`."),
     ] = None,
-    headers: Annotated[
-        dict[str, str] | None, Field(description="HTTP headers for the server; put secrets in as `${NAME}`.")
-    ] = None,
+    headers: Headers = None,
 ) -> LLM:
     """A model on an Ollama server. Building it does not talk to the server."""
+    from ..ollama.asked import address
     from ..ollama.llm import OllamaLLM
 
     chosen = {
@@ -122,7 +107,7 @@ def ollama(
     }
     return OllamaLLM(
         model=model,
-        base_url=_address(base_url),
+        base_url=address(base_url),
         context_window=context_window or -1,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -140,15 +125,6 @@ def ollama(
         system_prompt=system_prompt,
         callback_manager=callback_manager,
     )
-
-
-def _address(given: str) -> str:
-    """As Ollama reads OLLAMA_HOST, which needs neither scheme nor port."""
-    if "://" in given:
-        return given
-    host, _, port = given.partition(":")
-    # Where a server listens to all addresses, this is one of them.
-    return f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port or 11434}"
 
 
 def huggingface(

@@ -33,7 +33,8 @@ class StoreInfo:
     `bytes` is the size of all its files. `recall` is the share of the true nearest 10 that the FAISS index finds,
     measured when it was made; None where it compares with every vector. `not_in_snapshot` counts the changes that
     opening the index has to catch up with. `unfinished` counts the documents that a sync with another encoder has
-    got ready so far. `fingerprint` is what made the vectors; empty where they were added by hand.
+    got ready so far. `writer` says who is writing to it now, if anybody is. `fingerprint` is what made the vectors;
+    empty where they were added by hand.
     """
 
     path: str
@@ -51,6 +52,7 @@ class StoreInfo:
     language: str | None
     cached_vectors: int
     unfinished: int
+    writer: str | None
     fingerprint: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def info(directory: IndexDirectory) -> StoreInfo:
         metric=kind.metric,
         precision=kind.precision,
         lexical=words is not None,
+        writer=directory.lock.holder(),
         language=None if words is None else words.language,
         **found,
     )

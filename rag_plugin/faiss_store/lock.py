@@ -54,6 +54,21 @@ class WriterLock:
         finally:
             self._thread_lock.release()
 
+    def holder(self) -> str | None:
+        """Who writes now; None if nobody does."""
+        path = self.folder / "write.lock"
+        if not path.exists():
+            return None
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return _holder(self.folder / "writer.json")
+        except OSError:
+            return None
+        lock.release()
+        return None
+
     def _take(self, seconds: float) -> None:
         holder = self.folder / "writer.json"
         try:

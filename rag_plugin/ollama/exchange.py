@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import httpx
 
 from ..errors import AnswerBroken, LLMError, LLMTimeout, ServerUnreachable
-from .refusals import line_of, not_ollama, refusal
+from .asked import Asked
+from .refusals import line_of, not_ollama, refusal, unreachable
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout
@@ -47,47 +48,46 @@ class Limits:
     connect: float = 5.0
     first_token: float = 600.0
     token: float = 120.0
+    setting: str = ""
+    """The one setting that says all three, where it is one."""
+
+    def setting_of(self, kind: str) -> str:
+        return self.setting or f"{kind}_timeout"
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """When something has to have happened, and the setting that says so."""
+    """When something has to have happened, the setting that says so, and what it is called when it has not."""
 
     until: float
     limit: float
     setting: str
+    missed: str
 
     @classmethod
     def first_token(cls, limits: Limits) -> Deadline:
-        return cls(monotonic() + limits.first_token, limits.first_token, "first_token_timeout")
+        limit = limits.first_token
+        return cls(monotonic() + limit, limit, limits.setting_of("first_token"), "did not begin to answer within")
 
     @classmethod
     def token(cls, limits: Limits) -> Deadline:
-        return cls(monotonic() + limits.token, limits.token, "token_timeout")
+        limit = limits.token
+        return cls(monotonic() + limit, limit, limits.setting_of("token"), "went silent for more than")
 
 
 class Exchange:
     """One request and its response. `aclose` it in any case.
 
     Args:
-        url: Of the server.
-        headers: Sent with the request; shown nowhere.
         body: Sent as JSON by POST; None for GET.
-        model: Whose answer it is, for errors.
+        headers: Sent with the request; shown nowhere.
     """
 
     def __init__(
-        self,
-        url: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        *,
-        headers: Mapping[str, str],
-        limits: Limits,
-        model: str,
+        self, asked: Asked, path: str, body: Mapping[str, Any] | None, *, headers: Mapping[str, str], limits: Limits
     ) -> None:
-        self._url, self._path, self._body, self._headers = url, path, body, headers
-        self._limits, self._model = limits, model
+        self._asked, self._path, self._body = asked, path, body
+        self._headers, self._limits = headers, limits
         self._transport: httpx.AsyncHTTPTransport | None = None
         self._response: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
@@ -102,18 +102,18 @@ class Exchange:
         """
         self._check_headers()
         with self._translated():
-            address = httpx.URL(self._url)
+            address = httpx.URL(self._asked.url)
             if address.scheme not in ("http", "https") or not address.host or not 0 < (address.port or 80) < 2**16:
                 raise httpx.InvalidURL("it needs http:// or https://, a host, and a port below 65536 if it has one")
             # A transport and no client: nothing of what a client adds is wanted, and it costs time for each token.
-            self._transport = httpx.AsyncHTTPTransport(verify=_verify(self._url), trust_env=False)
+            self._transport = httpx.AsyncHTTPTransport(verify=_verify(self._asked.url), trust_env=False)
             method, content = "GET", None
             if self._body is not None:
                 # Escaped to ASCII: half characters, which files may hold, could not be sent otherwise.
                 method, content = "POST", json.dumps(self._body).encode("ascii")
             request = httpx.Request(
                 method,
-                self._url.rstrip("/") + self._path,
+                self._asked.url.rstrip("/") + self._path,
                 headers={"Content-Type": "application/json", "User-Agent": "rag-plugin", **self._headers},
                 content=content,
                 extensions={"timeout": {"connect": self._limits.connect}},
@@ -123,9 +123,9 @@ class Exchange:
             self._response = await self._in_time(self._transport.handle_async_request(request), deadline)
             if self._response.status_code != 200:
                 raw = await self._in_time(self._response.aread(), deadline)
-                raise refusal(self._response.status_code, self._response.headers, raw, self._url, self._model)
+                raise refusal(self._response.status_code, self._response.headers, raw, self._asked)
             if "html" in self._response.headers.get("content-type", ""):
-                raise not_ollama("a web page", self._url, self._model)
+                raise not_ollama("a web page", self._asked)
             assert isinstance(self._response.stream, httpx.AsyncByteStream)
             self._pieces = self._response.stream.__aiter__()
 
@@ -137,9 +137,9 @@ class Exchange:
         try:
             found = json.loads(raw)
         except ValueError as error:
-            raise not_ollama("something that is no JSON", self._url, self._model) from error
+            raise not_ollama("something that is no JSON", self._asked) from error
         if not isinstance(found, dict):
-            raise not_ollama("JSON of another form", self._url, self._model)
+            raise not_ollama("JSON of another form", self._asked)
         return found
 
     async def line(self, deadline: Deadline) -> dict[str, Any] | None:
@@ -154,8 +154,8 @@ class Exchange:
                 *lines, self._rest = (self._rest + piece).split(b"\n")
                 self._lines = [line for line in lines if line.strip()]
                 if len(self._rest) > _LONGEST_LINE:
-                    raise not_ollama("a line without end", self._url, self._model)
-        return line_of(self._lines.pop(0), self._url, self._model)
+                    raise not_ollama("a line without end", self._asked)
+        return line_of(self._lines.pop(0), self._asked)
 
     async def _piece(self, deadline: Deadline) -> bytes | None:
         assert self._pieces is not None
@@ -180,67 +180,53 @@ class Exchange:
             async with timeout(max(0.0, deadline.until - monotonic())):
                 return await work
         except TimeoutError as error:
-            what = {
-                "first_token_timeout": "did not begin to answer within",
-                "token_timeout": "went silent for more than",
-            }[deadline.setting]
-            late = LLMTimeout(
-                f"{self._model or 'the server'!r} at {self._url} {what} {deadline.limit:g} s; if it is only slow, set "
-                f"llm.{deadline.setting} higher",
-                self._url,
-                self._model,
-            )
-            late.limit = deadline.setting
-            raise late from error
+            raise self._late(f"{self._asked} {deadline.missed}", deadline.limit, deadline.setting) from error
+
+    def _late(self, what: str, limit: float, setting: str) -> LLMTimeout:
+        late = self._asked.error(
+            LLMTimeout, f"{what} {limit:g} s; if it is only slow, set {self._asked.slot}.{setting} higher"
+        )
+        late.limit = setting
+        return late
 
     def _check_headers(self) -> None:
         # Here, because HTTP libraries quote the value in what they say of it.
         for name, value in self._headers.items():
             if not value.isascii() or not value.isprintable() or value != value.strip():
-                raise LLMError(
-                    f"the header {name!r} cannot be sent to {self._url}: its value holds a line end, a space at an end "
-                    "or a sign that is no ASCII; look at llm.headers",
-                    self._url,
-                    self._model,
+                raise self._asked.error(
+                    LLMError,
+                    f"the header {name!r} cannot be sent to {self._asked}: its value holds a line end, a space at an "
+                    f"end or a sign that is no ASCII; look at {self._asked.slot}.headers",
                 )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """httpx's exceptions, which have no address in them and often no text at all."""
-        url, model = self._url, self._model
+        asked = self._asked
         try:
             yield
         except httpx.ConnectTimeout as error:
-            late = LLMTimeout(
-                f"no connection to {url} within {self._limits.connect:g} s: is the address right? if it is far away, "
-                "set llm.connect_timeout higher",
-                url,
-                model,
-            )
-            late.limit = "connect_timeout"
-            raise late from error
+            setting = self._limits.setting_of("connect")
+            what = f"no connection to {asked.url}{asked.on_behalf} (is the address right?) within"
+            raise self._late(what, self._limits.connect, setting) from error
         except httpx.ConnectError as error:
             if "SSL" in str(error):
-                raise ServerUnreachable(
-                    f"no safe connection to {url}: {error}; is it http:// there, or does its certificate have to be "
-                    "trusted first (SSL_CERT_FILE)?",
-                    url,
-                    model,
+                raise asked.error(
+                    ServerUnreachable,
+                    f"no safe connection to {asked.url}{asked.on_behalf}: {error}; is it http:// there, or does its "
+                    "certificate have to be trusted first (SSL_CERT_FILE)?",
                 ) from error
-            raise ServerUnreachable(
-                f"no Ollama server can be reached at {url}: start it with `ollama serve`, or set llm.base_url",
-                url,
-                model,
-            ) from error
+            raise unreachable(asked) from error
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise ServerUnreachable(f"{url} is no address of a server: {error}", url, model) from error
+            raise asked.error(
+                ServerUnreachable, f"{asked.url} is no address of a server{asked.on_behalf}: {error}"
+            ) from error
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise AnswerBroken(
-                f"the connection to {model or 'the server'!r} at {url} broke: {reason}; ask again, and look into the "
-                "server's log if it happens again",
-                url,
-                model,
+            raise asked.error(
+                AnswerBroken,
+                f"the connection to {asked} broke: {reason}; ask again, and look into the server's log if it happens "
+                "again",
             ) from error
 
 

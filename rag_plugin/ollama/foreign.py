@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import LLMError
+from ..errors import LLMError, LLMTimeout, ModelMissing
+from .asked import Asked
+from .refusals import unreachable
 
 
 def llm_error(llm: Any, error: BaseException) -> LLMError | None:
@@ -15,14 +17,18 @@ def llm_error(llm: Any, error: BaseException) -> LLMError | None:
         family in ("httpx", "httpcore", "ollama") or isinstance(error, (ConnectionError, TimeoutError))
     ):
         return None
-    name = type(error).__name__
+    asked, name = Asked(url, model or ""), type(error).__name__
     if isinstance(error, ConnectionError) or name in ("ConnectError", "ConnectTimeout"):
-        return LLMError(f"no Ollama server can be reached at {url}: start it with `ollama serve`, or set llm.base_url")
+        return unreachable(asked)
     if isinstance(error, TimeoutError) or "Timeout" in name:
         waited = getattr(llm, "request_timeout", None)
-        return LLMError(
-            f"{model!r} at {url} was silent for {waited:g} s: if it is still loading, set llm.timeout higher"
+        late = asked.error(
+            LLMTimeout, f"{asked} was silent for {waited:g} s: if it is still loading, set llm.request_timeout higher"
         )
+        late.limit = "request_timeout"
+        return late
     if getattr(error, "status_code", None) == 404:
-        return LLMError(f"the Ollama server at {url} has no model {model!r}: get it with `ollama pull {model}`")
-    return LLMError(f"{model!r} at {url} failed: {name}: {error}")
+        return asked.error(
+            ModelMissing, f"the Ollama server at {url} has no model {model!r}: get it with `ollama pull {model}`"
+        )
+    return asked.error(LLMError, f"{asked} failed: {name}: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from time import perf_counter
 from typing import Any
 
 from llama_index.core.base.llms.generic_utils import (
@@ -22,10 +23,6 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
-    MessageRole,
-    TextBlock,
-    ThinkingBlock,
-    ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
@@ -34,15 +31,15 @@ from llama_index.llms.ollama import Ollama
 from .. import bridge
 from ..errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
 from ..finishing import note_finish_reason
+from .asked import Asked
 from .counting import TokenCounter, size_of
+from .exchange import Limits
+from .facts import ModelFacts
+from .growing import GrowingAnswer
 from .options import check_options
-from .server import Limits, OllamaServer
+from .server import OllamaServer, refuses_long_prompts
 
 _log = logging.getLogger(__package__)
-
-DEFAULT_CONTEXT = 8192
-"""Tokens, where neither the config nor the model says less: the server's own default of 4,096 is little for passages,
-and a model's maximum can be more than the machine has memory for."""
 
 # What a call may say besides options, as Ollama's own client names it.
 _PER_CALL = ("tools", "think", "format", "keep_alive", "options")
@@ -70,8 +67,7 @@ class OllamaLLM(Ollama):
     retries: int = Field(default=2, ge=0)
     pull: str = "never"
 
-    _resolved_context: int | None = PrivateAttr(default=None)
-    _capabilities: list[str] | None = PrivateAttr(default=None)
+    _facts: ModelFacts | None = PrivateAttr(default=None)
     _knows_truncate: bool | None = PrivateAttr(default=None)
     _counter: TokenCounter = PrivateAttr(default_factory=TokenCounter)
 
@@ -106,25 +102,22 @@ class OllamaLLM(Ollama):
         limits = Limits(self.connect_timeout, self.first_token_timeout, self.token_timeout)
         return OllamaServer(self.base_url.rstrip("/"), self.headers or {}, limits, self.retries)
 
+    @property
+    def _asked(self) -> Asked:
+        return self.server.asked(self.model)
+
     def get_context_window(self) -> int:
         """Tokens; asks the server once where the config does not say."""
         return self.context_window if self.context_window > 0 else bridge.run(self._context())
 
     async def _context(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> int:
-        if self.context_window > 0:
-            return self.context_window
-        if self._resolved_context is None:
-            await self._look(say)
-        assert self._resolved_context is not None
-        return self._resolved_context
+        return self.context_window if self.context_window > 0 else (await self._look(say)).window()
 
-    async def _look(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
-        """Ask the server about the model."""
-        shown = await self._with_model(lambda: self.server.show(self.model), say)
-        info = shown.get("model_info") or {}
-        limit = next((int(value) for key, value in info.items() if key.endswith(".context_length")), DEFAULT_CONTEXT)
-        self._capabilities = list(shown.get("capabilities") or [])
-        self._resolved_context = min(DEFAULT_CONTEXT, limit)
+    async def _look(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> ModelFacts:
+        """What the server knows of the model, asked once."""
+        if self._facts is None:
+            self._facts = ModelFacts.of(await self._with_model(lambda: self.server.show(self.model), say))
+        return self._facts
 
     async def _with_model(self, ask: Callable[[], Any], say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any:
         """What `ask` gives; a model that is missing is downloaded first where the settings say so."""
@@ -159,8 +152,6 @@ class OllamaLLM(Ollama):
         return bridge.run(self._warm_up(say))
 
     async def _warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None) -> float:
-        from time import perf_counter
-
         started = perf_counter()
         context = await self._context(say)
         options = {name: value for name, value in self.additional_kwargs.items() if value is not None}
@@ -232,34 +223,28 @@ class OllamaLLM(Ollama):
     ) -> AsyncGenerator[ChatResponse, None]:
         """The answer as it grows, or only the whole of it; the last response says why it ended."""
         body = await self._body(messages, given)
-        if body.get("tools") and self._capabilities is None:
-            await self._look()
-        if body.get("tools") and self._capabilities and "tools" not in self._capabilities:
-            raise CapabilityMissing(
-                f"{self.model!r} at {self.base_url} does not support tools; it can do {', '.join(self._capabilities)}",
-                self.base_url,
-                self.model,
-            )
+        if body.get("tools"):
+            can = (await self._look()).capabilities
+            if can and "tools" not in can:
+                raise self._asked.error(
+                    CapabilityMissing, f"{self._asked} does not support tools; it can do {', '.join(can)}"
+                )
         prompt = [str(message["content"]) for message in body["messages"]]
         size = sum(map(size_of, prompt))
-        text, thinking, calls = "", "", []
+        answer = GrowingAnswer()
         pulled = self.pull != "missing"
         while True:
             try:
                 async with aclosing(self.server.stream("/api/chat", body, model=self.model)) as lines:
                     async for line in lines:
-                        message = line["message"]
-                        piece, thought = message.get("content") or "", message.get("thinking") or ""
-                        text, thinking = text + piece, thinking + thought
-                        calls += [call.get("function") or {} for call in message.get("tool_calls") or []]
+                        answer.add(line["message"])
                         reason = None
                         if line.get("done"):
                             if self._seems_cut(line, size, body) and not await self._refuses_long_prompts():
                                 raise self._overflow(prompt, body)
-                            reason = self._finished(line, size, body, bool(text.strip() or thinking.strip() or calls))
-                        if whole and reason is None:
-                            continue
-                        yield _response(message.get("role"), text, thinking, calls, piece, thought, line, reason)
+                            reason = self._finished(line, size, body, answer)
+                        if reason is not None or not whole:
+                            yield answer.response(line, reason)
                 return
             except ModelMissing:
                 if pulled:
@@ -279,15 +264,12 @@ class OllamaLLM(Ollama):
         """Whether the server knows `truncate`, so that it never cuts."""
         if self._knows_truncate is None:
             try:
-                version = await self.server.version()
+                self._knows_truncate = refuses_long_prompts(await self.server.version())
             except LLMError:
                 return False
-            numbers = [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")]
-            # It came in October 2025, between 0.12.5 and 0.13. Builds without a version say 0.0.0.
-            self._knows_truncate = numbers >= [0, 13]
         return self._knows_truncate
 
-    def _finished(self, line: Mapping[str, Any], size: int, body: Mapping[str, Any], something: bool) -> str:
+    def _finished(self, line: Mapping[str, Any], size: int, body: Mapping[str, Any], grown: GrowingAnswer) -> str:
         """Why the answer ended; what is wrong with it is told here."""
         prompt, answer = int(line.get("prompt_eval_count") or 0), int(line.get("eval_count") or 0)
         context = int(body["options"]["num_ctx"])
@@ -302,11 +284,11 @@ class OllamaLLM(Ollama):
                 _log.warning(
                     "the answer of %r was cut after %d tokens; set %s higher for longer ones", self.model, answer, cure
                 )
-        elif not something and body["messages"]:
-            raise AnswerBroken(
-                f"{self.model!r} at {self.base_url} gave an empty answer; ask in other words, or take another model",
-                self.base_url,
-                self.model,
+        elif grown.is_empty and body["messages"]:
+            raise self._asked.error(
+                AnswerBroken,
+                f"{self._asked} {'thought, and then ' if grown.thinking else ''}gave an empty answer; ask in other "
+                "words, or take another model",
             )
         return reason
 
@@ -314,11 +296,10 @@ class OllamaLLM(Ollama):
         self._counter.too_long()
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in prompt)
         context = int(body["options"]["num_ctx"])
-        return ContextOverflow(
-            f"a prompt of {size:,} bytes is longer than the context of {context:,} tokens that {self.model!r} at "
-            f"{self.base_url} has; set llm.context_window higher, or retriever.top_k lower",
-            self.base_url,
-            self.model,
+        return self._asked.error(
+            ContextOverflow,
+            f"a prompt of {size:,} bytes is longer than the context of {context:,} tokens that {self._asked} has; set "
+            "llm.context_window higher, or retriever.top_k lower",
         )
 
     # ------------------------------------------------------------------ the forms of asking
@@ -368,36 +349,6 @@ class OllamaLLM(Ollama):
         async for grown in self._answer(messages, given, whole=True):
             response = grown
         if response is None:
-            raise LLMError(f"{self.model!r} at {self.base_url} gave no answer", self.base_url, self.model)
+            raise self._asked.error(LLMError, f"{self._asked} gave no answer")
         response.delta = None
         return response
-
-
-def _response(
-    role: str | None,
-    text: str,
-    thinking: str,
-    calls: Sequence[Mapping[str, Any]],
-    piece: str,
-    thought: str,
-    line: Mapping[str, Any],
-    reason: str | None,
-) -> ChatResponse:
-    blocks: list[Any] = [ThinkingBlock(content=thinking)] if thinking else []
-    blocks.append(TextBlock(text=text))
-    blocks += [
-        ToolCallBlock(tool_name=str(call.get("name", "")), tool_kwargs=call.get("arguments") or {}) for call in calls
-    ]
-    raw = dict(line)
-    prompt, answer = line.get("prompt_eval_count"), line.get("eval_count")
-    if prompt is not None and answer is not None:
-        raw["usage"] = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
-    more: dict[str, Any] = {"thinking_delta": thought or None}
-    if reason is not None:
-        more["finish_reason"] = reason
-    return ChatResponse(
-        message=ChatMessage(blocks=blocks, role=role or MessageRole.ASSISTANT),
-        delta=piece,
-        raw=raw,
-        additional_kwargs=more,
-    )

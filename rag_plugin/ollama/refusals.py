@@ -21,6 +21,7 @@ from ..errors import (
     ServerBusy,
     ServerUnreachable,
 )
+from .asked import Asked
 
 _TOO_LONG = ("context length", "context size", "exceed_context")
 _NOT_LOADED = (
@@ -34,7 +35,7 @@ _NOT_LOADED = (
 _DIED = ("unexpectedly stopped", "unexpected eof", "terminated")
 
 
-def refusal(status: int, headers: Mapping[str, str], raw: bytes, url: str, model: str) -> LLMError:
+def refusal(status: int, headers: Mapping[str, str], raw: bytes, asked: Asked) -> LLMError:
     """The error for a response whose status is not 200.
 
     Args:
@@ -42,86 +43,96 @@ def refusal(status: int, headers: Mapping[str, str], raw: bytes, url: str, model
         raw: The response's body.
     """
     if 300 <= status < 400:
-        return not_ollama(f"a redirection to {headers.get('location', 'elsewhere')}", url, model)
+        return not_ollama(f"a redirection to {headers.get('location', 'elsewhere')}", asked)
     if status in (401, 403):
-        return AccessRefused(
-            f"the server at {url} refuses access ({status}): put what it wants into llm.headers, such as "
-            "{Authorization: 'Bearer ${NAME}'}",
-            url,
-            model,
+        return asked.error(
+            AccessRefused,
+            f"the server at {asked.url} refuses access{asked.on_behalf} ({status}): put what it wants into "
+            f"{asked.slot}.headers, such as {{Authorization: 'Bearer ${{NAME}}'}}",
         )
     try:
         text = json.loads(raw)["error"]
     except (ValueError, KeyError, TypeError):
         text = None
     if status in (429, 503):
-        return _busy(headers, text if isinstance(text, str) else f"it answers {status}", url, model)
+        return _busy(headers, text if isinstance(text, str) else f"it answers {status}", asked)
     if isinstance(text, str):
-        return failure(status, text, url, model)
+        return failure(status, text, asked)
     if status == 502:
-        return ServerUnreachable(
-            f"what answers at {url} cannot reach the Ollama server behind it (502): is that running?", url, model
+        return asked.error(
+            ServerUnreachable,
+            f"what answers at {asked.url}{asked.on_behalf} cannot reach the Ollama server behind it (502): is that "
+            "running?",
         )
     if status == 504:
-        return AnswerBroken(
-            f"what answers at {url} did not wait for {model!r} any longer (504): let it wait longer, or load the model "
-            "first by engine.warm_up()",
-            url,
-            model,
+        return asked.error(
+            AnswerBroken,
+            f"what answers at {asked.url} did not wait for {asked.model!r} any longer (504): let it wait longer, or "
+            "load the model first by engine.warm_up()",
         )
-    return not_ollama(f"an answer {status} that is none of Ollama's", url, model)
+    return not_ollama(f"an answer {status} that is none of Ollama's", asked)
 
 
-def failure(status: int, text: str, url: str, model: str) -> LLMError:
+def failure(status: int, text: str, asked: Asked) -> LLMError:
     """The error for what a server tells in words of its own; the status is 200 for a line in a stream."""
     said = text.lower()
-    where = f"{model!r} at {url}"
     if any(words in said for words in _TOO_LONG):
-        return ContextOverflow(f"the prompt is longer than the context of {where}", url, model)
+        return asked.error(ContextOverflow, f"the prompt is longer than the context of {asked}")
     if "does not support" in said:
         what = text.rpartition("does not support")[2].strip() or "this"
-        return CapabilityMissing(
-            f"{where} does not support {what}: take another model, or leave {what} out", url, model
+        return asked.error(
+            CapabilityMissing, f"{asked} does not support {what}: take another model, or leave {what} out"
         )
     if status == 404 and "not found" in said:
-        return ModelMissing(f"the Ollama server at {url} has no model {model!r}", url, model)
+        return asked.error(ModelMissing, f"the Ollama server at {asked.url} has no model {asked.model!r}")
     if "unexpected endpoint" in said:  # LM Studio, with status 200
-        return not_ollama(f"the error {text!r}", url, model)
+        return not_ollama(f"the error {text!r}", asked)
     if any(words in said for words in _NOT_LOADED):
-        return LoadFailed(
-            f"the server cannot load {where}: {text}; take a smaller model or llm.context_window, or free memory",
-            url,
-            model,
+        return asked.error(
+            LoadFailed,
+            f"the server cannot load {asked}: {text}; take a smaller model or {asked.slot}.context_window, or free "
+            "memory",
         )
     if status == 200 or any(words in said for words in _DIED):
-        return AnswerBroken(
-            f"the answer of {where} broke off: {text}; ask again, and look into the server's log if it happens again",
-            url,
-            model,
+        return asked.error(
+            AnswerBroken,
+            f"the answer of {asked} broke off: {text}; ask again, and look into the server's log if it happens again",
         )
-    return LLMError(f"{where} refuses the request ({status}): {text}", url, model)
+    return asked.error(LLMError, f"{asked} refuses the request ({status}): {text}")
 
 
-def not_ollama(what: str, url: str, model: str) -> NotOllama:
+def not_ollama(what: str, asked: Asked) -> NotOllama:
     """Something else answers there, and sent `what`."""
-    return NotOllama(f"what answers at {url} is no Ollama server (it sent {what}): is llm.base_url right?", url, model)
+    return asked.error(
+        NotOllama,
+        f"what answers at {asked.url}{asked.on_behalf} is no Ollama server (it sent {what}): is {asked.slot}.base_url "
+        "right?",
+    )
 
 
-def _busy(headers: Mapping[str, str], text: str, url: str, model: str) -> ServerBusy:
+def unreachable(asked: Asked) -> ServerUnreachable:
+    """Nothing answers there."""
+    return asked.error(
+        ServerUnreachable,
+        f"no Ollama server can be reached at {asked.url}{asked.on_behalf}: start it with `ollama serve`, or set "
+        f"{asked.slot}.base_url",
+    )
+
+
+def _busy(headers: Mapping[str, str], text: str, asked: Asked) -> ServerBusy:
     wait = headers.get("retry-after", "")
     seconds = float(wait) if wait.isdigit() else None
     longer = f" It asks for {seconds:,.0f} s of waiting." if seconds else ""
-    error = ServerBusy(
-        f"the server at {url} is busy ({text}): ask again later, or let it take more at once by OLLAMA_NUM_PARALLEL "
-        f"and OLLAMA_MAX_QUEUE.{longer}",
-        url,
-        model,
+    error = asked.error(
+        ServerBusy,
+        f"the server at {asked.url} is too busy{asked.on_behalf} ({text}): ask again later, or let it take more at "
+        f"once by OLLAMA_NUM_PARALLEL and OLLAMA_MAX_QUEUE.{longer}",
     )
     error.wait = seconds
     return error
 
 
-def line_of(raw: bytes, url: str, model: str) -> dict[str, Any]:
+def line_of(raw: bytes, asked: Asked) -> dict[str, Any]:
     """What a line of a stream says.
 
     Raises:
@@ -131,14 +142,12 @@ def line_of(raw: bytes, url: str, model: str) -> dict[str, Any]:
         found = json.loads(raw)
     except ValueError as error:
         shown = raw[:80].decode("utf-8", "replace")
-        raise AnswerBroken(
-            f"the answer of {model!r} at {url} holds a line that is no JSON: {shown!r}; something between may have "
-            "changed it",
-            url,
-            model,
+        raise asked.error(
+            AnswerBroken,
+            f"the answer of {asked} holds a line that is no JSON: {shown!r}; something between may have changed it",
         ) from error
     if not isinstance(found, dict) or not isinstance(found.get("error", ""), str):
-        raise not_ollama("JSON of another form", url, model)
+        raise not_ollama("JSON of another form", asked)
     if "error" in found:
-        raise failure(200, found["error"], url, model)
+        raise failure(200, found["error"], asked)
     return found

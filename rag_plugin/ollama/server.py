@@ -20,10 +20,9 @@ from ..errors import (
     ServerBusy,
     ServerUnreachable,
 )
+from .asked import Asked
 from .exchange import Deadline, Exchange, Limits
 from .refusals import not_ollama
-
-__all__ = ["Limits", "OllamaServer", "Stream"]
 
 _log = logging.getLogger(__package__)
 
@@ -39,12 +38,14 @@ class OllamaServer:
         headers: Sent with each request; shown nowhere.
         limits: How long it may take.
         retries: How often a request is sent again that the server did not take: while it starts, or is busy.
+        slot: The part of the config that errors name.
     """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits = Limits()
     retries: int = 2
+    slot: str = "llm"
 
     # ------------------------------------------------------------------ requests
 
@@ -74,7 +75,11 @@ class OllamaServer:
         return Stream(self, path, body, model)
 
     def _exchange(self, path: str, body: Mapping[str, Any] | None, model: str) -> Exchange:
-        return Exchange(self.url, path, body, headers=self.headers, limits=self.limits, model=model)
+        return Exchange(self.asked(model), path, body, headers=self.headers, limits=self.limits)
+
+    def asked(self, model: str = "") -> Asked:
+        """This server and a model on it, as errors tell them."""
+        return Asked(self.url, model, self.slot)
 
     async def _wait(self, error: ServerUnreachable | ServerBusy, attempt: int, deadline: Deadline) -> None:
         """Wait before a request is sent again; raises the error where that is not worth while."""
@@ -98,31 +103,43 @@ class OllamaServer:
             family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
             there = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
             known = f"; it has {', '.join(there)}" if there else "; it has none yet"
-        return ModelMissing(
-            f"{error}: get it with `ollama pull {model}`, or set llm.pull to missing{known}", self.url, model
-        )
+        pull = ", or set llm.pull to missing" if self.slot == "llm" else ""
+        return self.asked(model).error(ModelMissing, f"{error}: get it with `ollama pull {model}`{pull}{known}")
 
     # ------------------------------------------------------------------ about models
 
-    async def version(self) -> str:
-        """The server's version, such as `0.17.4`; `0.0.0` for builds without one."""
-        found = await self.ask("/api/version")
+    async def version(self, model: str = "") -> str:
+        """The server's version, such as `0.17.4`; `0.0.0` for builds without one.
+
+        Args:
+            model: For errors, where a model's sake it is asked for.
+        """
+        found = await self.ask("/api/version", model=model)
         if not isinstance(found.get("version"), str):
-            raise not_ollama("a version of another form", self.url, "")
+            raise not_ollama("a version of another form", self.asked(model))
         return str(found["version"])
+
+    async def listed(self, model: str = "") -> list[dict[str, Any]]:
+        """The models that the server has: `name`, `digest`, `size` in bytes; all, or the one of this name.
+
+        Args:
+            model: Whose errors they are, too.
+        """
+        found = (await self.ask("/api/tags", model=model)).get("models") or []
+        return [item for item in found if not model or _same(str(item.get("name", "")), model)]
 
     async def models(self) -> list[str]:
         """The names of the models that the server has."""
-        found = await self.ask("/api/tags")
-        return [str(item.get("name", "")) for item in found.get("models") or []]
+        return [str(item.get("name", "")) for item in await self.listed()]
 
     async def show(self, model: str) -> dict[str, Any]:
         """What the server knows of a model: `model_info`, `capabilities`, `details`."""
         return await self.ask("/api/show", {"model": model}, model=model)
 
-    async def running(self) -> list[dict[str, Any]]:
-        """The models that are loaded now."""
-        return list((await self.ask("/api/ps")).get("models") or [])
+    async def running(self, model: str) -> dict[str, Any] | None:
+        """What is known of a model that is loaded now: `size` and `size_vram` in bytes, `context_length`, ..."""
+        found = (await self.ask("/api/ps", model=model)).get("models") or []
+        return next((item for item in found if _same(str(item.get("name", "")), model)), None)
 
     async def pull(self, model: str) -> AsyncGenerator[dict[str, Any], None]:
         """Download a model to the server: its lines, with `status`, `total` and `completed` in bytes.
@@ -137,7 +154,8 @@ class OllamaServer:
             while True:
                 line = await exchange.line(deadline)
                 if line is None:
-                    raise AnswerBroken("broke off: the server ended the download before it was done", self.url, model)
+                    broken = "broke off: the server ended the download before it was done"
+                    raise self.asked(model).error(AnswerBroken, broken)
                 deadline = Deadline.token(self.limits)
                 yield line
                 if line.get("status") == "success":
@@ -145,11 +163,10 @@ class OllamaServer:
         except (AccessRefused, NotOllama, ServerBusy, ServerUnreachable):
             raise
         except LLMError as error:
-            raise PullFailed(
+            raise self.asked(model).error(
+                PullFailed,
                 f"the server at {self.url} could not download {model!r}: {_reason(error)}; is the name right, and has "
                 "the server a network and room on its disk?",
-                self.url,
-                model,
             ) from error
         finally:
             await exchange.aclose()
@@ -164,6 +181,7 @@ class Stream:
 
     def __init__(self, server: OllamaServer, path: str, body: Mapping[str, Any], model: str) -> None:
         self._server, self._path, self._body, self._model = server, path, body, model
+        self._asked = server.asked(model)
         self._deadline: Deadline | None = None
         self._exchange: Exchange | None = None
         self._done = False
@@ -183,7 +201,7 @@ class Stream:
         if line is None:
             raise self._ended_early()
         if not isinstance(line.get("message"), dict):
-            raise not_ollama("JSON of another form", self._server.url, self._model)
+            raise not_ollama("JSON of another form", self._asked)
         self._deadline = Deadline.token(self._server.limits)
         self._listen(line["message"])
         self._done = bool(line.get("done"))
@@ -217,21 +235,31 @@ class Stream:
             self._said = said.strip()
 
     def _ended_early(self) -> AnswerBroken:
-        url, model = self._server.url, self._model
         # A token that comes 30 times more makes the server end the stream, without `done` and without a word.
         if self._again >= 29:
-            return AnswerBroken(
-                f"{model!r} at {url} said {self._said!r} again and again until the server stopped it; ask in other "
-                "words, set llm.repeat_penalty higher, or take another model",
-                url,
-                model,
+            return self._asked.error(
+                AnswerBroken,
+                f"{self._asked} said {self._said!r} again and again until the server stopped it; ask in other words, "
+                "set llm.repeat_penalty higher, or take another model",
             )
-        return AnswerBroken(
-            f"the answer of {model!r} at {url} broke off before it was done: the server or something between closed "
-            "the connection; ask again, and look into the server's log if it happens again",
-            url,
-            model,
+        return self._asked.error(
+            AnswerBroken,
+            f"the answer of {self._asked} broke off before it was done: the server or something between closed the "
+            "connection; ask again, and look into the server's log if it happens again",
         )
+
+
+def refuses_long_prompts(version: str) -> bool:
+    """Whether a server of this version knows `truncate`, so that it never cuts a prompt.
+
+    It came in October 2025, between 0.12.5 and 0.13. Of a build without a version, 0.0.0, nobody knows.
+    """
+    return [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")] >= [0, 13]
+
+
+def _same(name: str, model: str) -> bool:
+    """Whether a server's name for a model is what `model` means."""
+    return name == model or (":" not in model.rpartition("/")[2] and name == f"{model}:latest")
 
 
 def _reason(error: LLMError) -> str:

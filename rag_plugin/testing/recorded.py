@@ -89,7 +89,7 @@ def running(name: str, context_length: int) -> dict[str, Any]:
     return {
         "name": name,
         "model": name,
-        "size": 98051328,
+        "size": 96_576_768 + 23_040 * context_length,
         "digest": DIGEST,
         "details": details(),
         "expires_at": now(),
