@@ -263,17 +263,16 @@ class _Doctor:
                 raise
             yield Finding("warn", "llm", str(error), "the first question downloads it (llm.pull: missing)")
             return
-        window = facts.window(max(0, llm.context_window))
+        said, window = llm.context_window, facts.window(llm.context_window)
         listed = bridge.run(server.listed(model))
         needed = int(listed[0].get("size", 0)) if listed else 0
         needed += (facts.cache_bytes or 0) * window
         most = f", at most {facts.limit:,}" if facts.limit else ""
         what = f"{model} ({facts.size}): a context of {window:,} tokens{most}; it needs some {_size(needed)} of memory"
         yield Finding("ok", "llm", what)
-        if facts.limit is not None and window > facts.limit:
-            what = f"llm.context_window is {window:,}, and {model} has at most {facts.limit:,}"
-            cure = f"set llm.context_window to {facts.limit} or less; the server caps it in silence"
-            yield Finding("fail", "llm", what, cure)
+        if said > window:
+            what = f"llm.context_window is {said:,}, and {model} has at most {window:,}"
+            yield Finding("warn", "llm", what, f"that much is taken; set llm.context_window to {window} or less")
         can = facts.capabilities
         if can and "completion" not in can:
             what = f"{model} can do {', '.join(can)} only, and answers no questions"

@@ -155,6 +155,16 @@ def test_a_context_window_that_is_not_said_is_the_models_own_but_at_most_8192(se
     assert get(f"{server}/api/ps")["models"][0]["context_length"] == 8192
 
 
+def test_a_context_window_beyond_the_models_limit_is_told(server: str, caplog: pytest.LogCaptureFixture) -> None:
+    llm = OllamaLLM(MODEL, base_url=server, max_tokens=5, context_window=100_000, additional_kwargs=THREADS)
+    llm.complete("Say yes.")
+    assert llm.metadata.context_window == 8192
+    said = f"llm.context_window is 100,000, and '{MODEL}' at {server} has at most 8,192: that much is taken"
+    assert said in caplog.messages
+    with pytest.raises(ContextOverflow, match="longer than the context of 8,192 tokens"):
+        llm.complete("word " * 10_000)
+
+
 @pytest.mark.parametrize("messages", [1, 4])
 def test_a_prompt_of_three_times_the_context_is_never_cut_in_silence(server: str, messages: int) -> None:
     llm = llm_of(server)

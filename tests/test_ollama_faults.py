@@ -747,6 +747,32 @@ def test_nothing_is_cut_and_the_context_stays(server: FakeOllama) -> None:
     assert server.loads == 1
 
 
+def test_a_context_window_beyond_the_models_limit_is_not_asked_for(
+    engine_settings: dict[str, Any], minilm: Any, server: FakeOllama, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.context_length = 1400
+    overrides = {"retriever.top_k": 40, "llm.context_window": 100_000}
+    documents = Path(engine_settings["reader"]["path"])
+    for number in range(40):
+        (documents / f"{number}.txt").write_text(f"The ferry number {number} goes to the island. " * 20)
+    engine = build_engine(engine_settings, overrides=overrides, encoder=minilm)
+    assert engine.llm.metadata.context_window == 100_000  # nobody has asked the server yet
+    assert server.requests == []
+    # Packed for what the config says, refused, packed again for what the model has.
+    assert str(engine.query("Where does the ferry go?")) == SAYS
+    assert engine.llm.metadata.context_window == 1400
+    assert {body["options"]["num_ctx"] for body in server.bodies()} == {1400}
+    assert "llm.context_window is 100,000, and" in caplog.text
+
+
+def test_a_server_that_tells_nothing_of_models_is_asked_all_the_same(server: FakeOllama) -> None:
+    server.fail(faults.html(404), path="/api/show", times=None)
+    assert llm_of(server, context_window=3000).complete("x").text == SAYS
+    assert server.bodies()[0]["options"]["num_ctx"] == 3000
+    with pytest.raises(NotOllama):
+        llm_of(server, context_window=-1).complete("x")
+
+
 def test_loading_first_loads_with_the_context_of_the_questions(server: FakeOllama) -> None:
     llm = llm_of(server, context_window=-1)
     llm.warm_up()

@@ -39,9 +39,10 @@ class ModelFacts:
             cache_bytes=_cache_bytes(info),
         )
 
-    def window(self, said: int | None = None) -> int:
-        """The tokens of the context that an engine gets, where the config says `said`."""
-        return said or min(DEFAULT_CONTEXT, self.limit or DEFAULT_CONTEXT)
+    def window(self, said: int = 0) -> int:
+        """The tokens of the context that an engine gets, where the config says `said` (0 or less: nothing)."""
+        wanted = said if said > 0 else DEFAULT_CONTEXT
+        return wanted if self.limit is None else min(wanted, self.limit)
 
 
 def _cache_bytes(info: Mapping[str, Any]) -> int | None:

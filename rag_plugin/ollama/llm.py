@@ -29,7 +29,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.llms.ollama import Ollama
 
 from .. import bridge
-from ..errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
+from ..errors import AccessRefused, AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing, NotOllama
 from ..finishing import note_finish_reason
 from .asked import Asked
 from .counting import TokenCounter, size_of
@@ -68,6 +68,7 @@ class OllamaLLM(Ollama):
     pull: str = "never"
 
     _facts: ModelFacts | None = PrivateAttr(default=None)
+    _window: int | None = PrivateAttr(default=None)
     _knows_truncate: bool | None = PrivateAttr(default=None)
     _counter: TokenCounter = PrivateAttr(default_factory=TokenCounter)
 
@@ -107,11 +108,27 @@ class OllamaLLM(Ollama):
         return self.server.asked(self.model)
 
     def get_context_window(self) -> int:
-        """Tokens; asks the server once where the config does not say."""
+        """Tokens. Asks the server once where the config does not say; the model's limit is kept once it is known."""
+        if self._window is not None:
+            return self._window
         return self.context_window if self.context_window > 0 else bridge.run(self._context())
 
     async def _context(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> int:
-        return self.context_window if self.context_window > 0 else (await self._look(say)).window()
+        """The tokens that each request asks for; the server would take those beyond the model's limit for less."""
+        if self._window is None:
+            said = self.context_window
+            try:
+                self._window = (await self._look(say)).window(said)
+            except (AccessRefused, NotOllama):
+                if said <= 0:
+                    raise
+                self._window = said  # something between may let nothing pass but questions
+            if self._window < said:
+                _log.warning(
+                    "llm.context_window is %s, and %s has at most %s: that much is taken",
+                    *(f"{said:,}", self._asked, f"{self._window:,}"),
+                )
+        return self._window
 
     async def _look(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> ModelFacts:
         """What the server knows of the model, asked once."""
