@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -190,15 +191,55 @@ class GroupCommit:
         return True
 
 
+class Together:
+    """The group of an object, and of each of its copies that shares this: none answers for another.
+
+    What is pickled or copied deeply begins with none.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._groups: dict[int, tuple[weakref.ref[ByRole], GroupCommit]] = {}
+
+    def __deepcopy__(self, memo: object) -> Together:
+        return Together()
+
+    def __reduce__(self) -> tuple[type[Together], tuple[()]]:
+        return Together, ()
+
+    def of(self, owner: ByRole) -> GroupCommit:
+        """The group that encodes as this object does; it does not keep the object alive."""
+        with self._mutex:
+            found = self._groups.get(id(owner))
+            if found is not None and found[0]() is owner:
+                return found[1]
+            reference = weakref.ref(owner)
+
+            def encode(texts: list[str], role: str) -> NDArray[np.float32]:
+                live = reference()
+                assert live is not None  # who waits for the answer holds it
+                return live._few(texts, role)
+
+            self._groups = {key: pair for key, pair in self._groups.items() if pair[0]() is not None}
+            self._groups[id(owner)] = reference, (group := GroupCommit(encode))
+            return group
+
+
 class ByRole:
-    """What LlamaIndex asks of an encoder, by `query` or `document`: for a class that has `_one` and `encode_documents`.
+    """What LlamaIndex asks of an encoder, by `query` or `document`.
+
+    For a class that has `_one`, `_few` and `encode_documents`.
 
     Async by a thread that encodes for all who ask, so that no event loop is blocked, and none is kept.
     """
 
-    _together: GroupCommit
+    _together: Together
 
     def _one(self, text: str, role: str) -> list[float]:
+        raise NotImplementedError
+
+    def _few(self, texts: list[str], role: str) -> NDArray[np.float32]:
+        """Vectors of texts of one role, shape (len(texts), dimension)."""
         raise NotImplementedError
 
     def encode_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -206,7 +247,7 @@ class ByRole:
         raise NotImplementedError
 
     async def _one_async(self, text: str, role: str) -> list[float]:
-        row = await asyncio.wrap_future(self._together.submit(text, role))
+        row = await asyncio.wrap_future(self._together.of(self).submit(text, role))
         return row.tolist()
 
     def _get_query_embedding(self, query: str) -> list[float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .config.build import Assembly
     from .documents import Listed, Unlisted
     from .ollama.llm import OllamaLLM
+
+_log = logging.getLogger(__name__)
 
 Level = Literal["ok", "warn", "fail", "skip"]
 
@@ -85,6 +88,7 @@ def _seen(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]
         yield Finding("fail", name, what, cure)
     except Exception as error:  # a look that goes wrong is a finding, and must not hide the others
         reason = " ".join(str(error).split()) or "no reason given"
+        _log.debug("looking at %s", name, exc_info=True)
         yield Finding("fail", name, f"{type(error).__name__}: {reason}", "rag-plugin doctor --debug shows where")
 
 
@@ -238,14 +242,16 @@ class _Doctor:
             return
         started = time.perf_counter()
         llm = self.assembly.get("llm")
+        there = True
         if self.config.llm.type == "ollama":
-            yield from self._ollama(llm)
+            there = yield from self._ollama(llm)
         else:
             yield Finding("ok", "llm", f"{self.config.llm.type} is built; {time.perf_counter() - started:.1f} s")
-        if ask:
+        if ask and there:
             yield from self._answer(llm)
 
-    def _ollama(self, llm: OllamaLLM) -> Iterator[Finding]:
+    def _ollama(self, llm: OllamaLLM) -> Generator[Finding, None, bool]:
+        """Whether the model is there to be asked; to download it is not for this."""
         from . import bridge
         from .ollama.facts import ModelFacts
         from .ollama.server import refuses_long_prompts
@@ -253,7 +259,7 @@ class _Doctor:
         server, model = llm.server, llm.model
         version = bridge.run(server.version(model))
         yield Finding("ok", "llm", f"Ollama {version} at {server.url}")
-        if version != "0.0.0" and not refuses_long_prompts(version):
+        if refuses_long_prompts(version) is False:
             what = f"Ollama {version} cuts a prompt that is too long, which is found out by counting only"
             yield Finding("warn", "llm", what, "0.13 and later refuse such a prompt: update the server")
         try:
@@ -261,8 +267,9 @@ class _Doctor:
         except ModelMissing as error:
             if llm.pull != "missing":
                 raise
-            yield Finding("warn", "llm", str(error), "the first question downloads it (llm.pull: missing)")
-            return
+            what = str(error).partition(": get it with")[0]
+            yield Finding("warn", "llm", what, "the first question downloads it (llm.pull: missing)")
+            return False
         said, window = llm.context_window, facts.window(llm.context_window)
         listed = bridge.run(server.listed(model))
         needed = int(listed[0].get("size", 0)) if listed else 0
@@ -286,6 +293,7 @@ class _Doctor:
             what = f"{model} needs some {_size(needed)}, and {_size(memory)} of memory are free"
             cure = "take a smaller model or llm.context_window, unless it fits into a graphics card"
             yield Finding("warn", "llm", what, cure)
+        return True
 
     def _answer(self, llm: Any) -> Iterator[Finding]:
         loading = llm.warm_up() if hasattr(llm, "warm_up") else 0.0

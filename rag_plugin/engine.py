@@ -36,6 +36,13 @@ class WarmUp(Protocol):
     def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any: ...
 
 
+@runtime_checkable
+class ContextOfServer(Protocol):
+    """An LLM whose context a server knows."""
+
+    async def aget_context_window(self) -> int: ...
+
+
 def build_engine(
     config: str | os.PathLike[str] | Mapping[str, Any] | Config,
     *,
@@ -135,6 +142,7 @@ class RagEngine(RetrieverQueryEngine):
                 response = super()._query(query_bundle)
             except ContextOverflow:
                 # The LLM has learnt from it how many tokens this text has, and the passages are packed smaller now.
+                reasons.clear()
                 response = super()._query(query_bundle)
         return self._finished(response, query_bundle, reasons)
 
@@ -143,9 +151,12 @@ class RagEngine(RetrieverQueryEngine):
         _question(query_bundle)
         reasons: list[str] = []
         with self._clear_errors(), finish_reasons(reasons):
+            if self.config.asks_llm and isinstance(self.llm, ContextOfServer):
+                await self.llm.aget_context_window()  # LlamaIndex asks for it when it must not wait
             try:
                 response = await super()._aquery(query_bundle)
             except ContextOverflow:
+                reasons.clear()
                 response = await super()._aquery(query_bundle)
         return self._finished(response, query_bundle, reasons)
 
@@ -189,6 +200,7 @@ class RagEngine(RetrieverQueryEngine):
                 except ContextOverflow:
                     if given:
                         raise
+                    reasons.clear()
                     again: Any = super()._query(question)
                     stream, piece = again.response_gen, ""
                 given = True
@@ -209,6 +221,7 @@ class RagEngine(RetrieverQueryEngine):
                 except ContextOverflow:
                     if given:
                         raise
+                    reasons.clear()
                     again: Any = await super()._aquery(question)
                     stream, piece = again.response_gen, ""
                 given = True

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serializer
 from llama_index.core.callbacks import CallbackManager
 
 from . import bridge
-from .batching import ByRole, GroupCommit, batches_by_length, check_texts
+from .batching import ByRole, Together, batches_by_length, check_texts
 from .errors import CapabilityMissing, ContextOverflow, EncoderError, LLMError
 from .model_families import family_of
-from .ollama.asked import address
+from .ollama.asked import MASK, Asked, address, masked
 from .ollama.exchange import Limits
 from .ollama.server import OllamaServer
 
@@ -51,13 +51,25 @@ class OllamaEncoder(ByRole, BaseEmbedding):
     keep_alive: str | float | None = Field(default=None, description="How long the model stays loaded.")
 
     _headers: dict[str, str] = PrivateAttr(default_factory=dict)
-    _together: Any = PrivateAttr(default=None)
+    _together: Together = PrivateAttr(default_factory=Together)
     _dimension: int | None = PrivateAttr(default=None)
 
     def __init__(self, *, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
-        super().__init__(embed_batch_size=_EVERYTHING, **fields)
+        unknown = sorted(set(fields) - set(type(self).model_fields))
+        if unknown:  # the base class would pass over them
+            raise TypeError(f"OllamaEncoder has no setting {unknown[0]!r}")
+        if f"//{MASK}@" in fields.get("base_url", ""):
+            raise TypeError("credentials were left out when this was written: give base_url again")
+        super().__init__(**{"embed_batch_size": _EVERYTHING, **fields})
         self._headers = dict(headers or {})
-        self._together = GroupCommit(lambda texts, role: self._matrix(texts, role, None))
+
+    @field_serializer("base_url")
+    def _masked_url(self, url: str) -> str:
+        return masked(url)
+
+    def __repr_args__(self) -> Any:
+        for name, value in super().__repr_args__():
+            yield name, masked(value) if name == "base_url" else value
 
     @classmethod
     def class_name(cls) -> str:
@@ -94,12 +106,19 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         limits = Limits(connect=limit, first_token=limit, token=limit, setting="timeout")
         return OllamaServer(self.base_url, self._headers, limits, self.retries, slot="encoder")
 
+    @property
+    def _asked(self) -> Asked:
+        return self.server.asked(self.model_name)
+
     def _digest(self) -> str:
         try:
             found = bridge.run(self.server.listed(self.model_name))
         except LLMError as error:
             raise self._clear_error(error) from error
-        return str(found[0].get("digest") or "") if found else ""
+        if not found:
+            missing = f"the Ollama server at {self._asked.url} has no model {self.model_name!r}"
+            raise EncoderError(f"{missing}: get it with `ollama pull {self.model_name}`")
+        return str(found[0].get("digest") or "")
 
     # ------------------------------------------------------------------ many texts
 
@@ -144,7 +163,7 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         rows = np.asarray(answer.get("embeddings") or [], dtype=np.float32)
         if rows.ndim != 2 or len(rows) != len(texts):
             raise EncoderError(
-                f"the Ollama server at {self.base_url} gave {len(rows)} vectors for {len(texts)} texts: "
+                f"the Ollama server at {self._asked.url} gave {len(rows)} vectors for {len(texts)} texts: "
                 f"can {self.model_name!r} make embeddings?"
             )
         if self.normalize:
@@ -172,25 +191,25 @@ class OllamaEncoder(ByRole, BaseEmbedding):
 
     def _clear_error(self, error: LLMError, text: str = "") -> EncoderError:
         """The same as an encoder's error."""
-        model = self.model_name
         if isinstance(error, ContextOverflow):
             return EncoderError(
-                f"a text of {len(text):,} characters is longer than {model!r} at {self.base_url} reads, and the server "
+                f"a text of {len(text):,} characters is longer than {self._asked} reads, and the server "
                 "would cut it: make chunker.chunk_size smaller, or set encoder.context_window higher: "
                 f"{text[:60]!r}"
             )
         if "no input provided" in str(error):
-            return EncoderError(f"{model!r} has no vector for a text without any characters")
+            return EncoderError(f"{self.model_name!r} has no vector for a text without any characters")
         if isinstance(error, CapabilityMissing):
-            return EncoderError(
-                f"{model!r} at {self.base_url} makes no embeddings: take a model that does, such as nomic-embed-text"
-            )
+            return EncoderError(f"{self._asked} makes no embeddings: take a model that does, such as nomic-embed-text")
         return EncoderError(str(error))
 
     # ------------------------------------------------------------------ one text, as LlamaIndex asks
 
     def _one(self, text: str, role: str) -> list[float]:
-        return self._matrix([text], role, None)[0].tolist()  # type: ignore[no-any-return]
+        return self._few([text], role)[0].tolist()  # type: ignore[no-any-return]
+
+    def _few(self, texts: list[str], role: str) -> NDArray[np.float32]:
+        return self._matrix(texts, role, None)
 
 
 def make_ollama_encoder(
@@ -226,7 +245,7 @@ def make_ollama_encoder(
     )
     _log.info(
         "%s at %s: query prompt %r (%s), document prompt %r (%s)",
-        *(model, encoder.base_url, encoder.query_prompt, encoder.query_prompt_from),
+        *(model, encoder._asked.url, encoder.query_prompt, encoder.query_prompt_from),
         *(encoder.document_prompt, encoder.document_prompt_from),
     )
     return encoder

@@ -17,7 +17,7 @@ from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 
-from .batching import ByRole, GroupCommit, TurnLock, batches_by_length, check_texts, windows_by_length
+from .batching import ByRole, Together, TurnLock, batches_by_length, check_texts, windows_by_length
 from .encoder_processes import EncoderProcesses
 from .hub import HubModel, cached_folder
 from .model_families import family_of
@@ -57,7 +57,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
     # Apart, so that a question is tokenized while a batch of a sync is encoded, and waits for that one batch only.
     _tokenizing: Any = PrivateAttr(default_factory=TurnLock)
     _lock: Any = PrivateAttr(default_factory=TurnLock)
-    _together: Any = PrivateAttr(default=None)
+    _together: Together = PrivateAttr(default_factory=Together)
     _processes: Any = PrivateAttr(default=None)
     _rows: int | None = PrivateAttr(default=None)
     _tokens: int = PrivateAttr(default=2048)
@@ -95,7 +95,6 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
         self._weights = weights
         self._processes = processes
         self._again = again
-        self._together = GroupCommit(self._encode_few)
         self._batches_here = _is_plain(model)
         model.eval()
         # For those who ask the model itself.
@@ -118,7 +117,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
         """How many numbers a vector has."""
         known = self._model.get_embedding_dimension()
         if known is None:
-            known = int(self._encode_few(["dimension"], "document").shape[1])
+            known = int(self._few(["dimension"], "document").shape[1])
         return int(known)
 
     def identity(self) -> dict[str, Any]:
@@ -185,7 +184,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
                     progress(len(places), tokens)
         return found
 
-    def _encode_few(self, texts: list[str], role: str) -> NDArray[np.float32]:
+    def _few(self, texts: list[str], role: str) -> NDArray[np.float32]:
         """Rows for a group of texts, as `_matrix`; always in this process."""
         check_texts(texts)
         parts = [(places, rows) for places, rows, _ in self._encode_window(texts, role)]
@@ -265,8 +264,8 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
     def _one(self, text: str, role: str) -> list[float]:
         if self._lock.try_now():  # nobody else is here, so there is nobody to wait for
             self._lock.release()
-            return self._encode_few([text], role)[0].tolist()  # type: ignore[no-any-return]
-        return self._together.submit(text, role).result().tolist()  # type: ignore[no-any-return]
+            return self._few([text], role)[0].tolist()  # type: ignore[no-any-return]
+        return self._together.of(self).submit(text, role).result().tolist()  # type: ignore[no-any-return]
 
     def _embed(self, inputs: list[Any], prompt_name: str | None = None) -> list[list[float]]:
         """What its base calls for images: the library knows how to read them."""

@@ -885,6 +885,8 @@ def test_one_part_is_built_alone() -> None:
         ("http://[::1]:5/", "http://[::1]:5"),
         ("[::1]", "http://[::1]:11434"),
         ("[::]:7", "http://127.0.0.1:7"),
+        ("me:word@gpu", "http://me:word@gpu:11434"),
+        ("gpu:port", "http://gpu:port"),  # told when it is asked
     ],
 )
 def test_the_address_may_be_what_ollama_host_says(given: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,6 +222,17 @@ def test_a_server_that_breaks_is_a_finding_and_no_traceback(config: Path, ollama
     assert "Traceback" not in done.output
 
 
+def test_a_missing_model_is_not_downloaded(config: Path) -> None:
+    with FakeOllama(pullable=["llama3.2"]) as server:
+        overrides = {"llm.base_url": server.url, "llm.model": "llama3.2", "llm.pull": "missing"}
+        found = findings(config, **overrides)
+        assert server.bodies("/api/pull") == []
+        assert server.bodies() == []
+    assert [finding.what for finding in of(found, "llm", "warn")] == [
+        f"the Ollama server at {server.url} has no model 'llama3.2'"
+    ]
+
+
 def test_an_old_server_is_told(config: Path) -> None:
     with FakeOllama(says="Yes.", version="0.9.0", old=True) as old:
         (found,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "warn")
@@ -280,7 +291,10 @@ def test_packages_are_those_that_are_needed(
     assert [bool(re.fullmatch(what, finding.what)) for finding in found] == ([True] if what else [])
 
 
-def test_a_look_that_goes_wrong_does_not_hide_the_others(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_goes_wrong_does_not_hide_the_others(
+    config: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "rag_plugin.doctor")
     import rag_plugin.sync as sync
 
     def broken(assembly: object) -> None:
@@ -292,6 +306,9 @@ def test_a_look_that_goes_wrong_does_not_hide_the_others(config: Path, monkeypat
         Finding("fail", "sync", "ZeroDivisionError: of all things", "rag-plugin doctor --debug shows where")
     ]
     assert of(found, "llm", "ok")
+    shown = CliRunner().invoke(cli, ["--debug", "doctor", "-c", str(config), "--no-answer"])
+    assert "of all things" in shown.stdout
+    assert any(record.exc_info and record.name == "rag_plugin.doctor" for record in caplog.records)
 
 
 def test_a_disk_that_is_too_small(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -357,10 +357,9 @@ def test_sixty_four_tasks_are_answered_in_a_few_batches(minilm: Any, monkeypatch
     questions = [f"what does heron number {number} eat?" for number in range(64)]
     expected = minilm.encode_queries(questions)
     sizes: list[int] = []
-    encode = minilm._together._encode
-    monkeypatch.setattr(
-        minilm._together, "_encode", lambda texts, role: (sizes.append(len(texts)), encode(texts, role))[1]
-    )
+    group = minilm._together.of(minilm)
+    encode = group._encode
+    monkeypatch.setattr(group, "_encode", lambda texts, role: (sizes.append(len(texts)), encode(texts, role))[1])
 
     async def ask() -> list[list[float]]:
         return await asyncio.gather(*(minilm.aget_query_embedding(question) for question in questions))

@@ -8,20 +8,21 @@ import gc
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.tools import FunctionTool
 
 from rag_plugin import build_engine
@@ -276,8 +277,14 @@ def test_a_model_that_is_missing_names_those_that_are_there(server: FakeOllama, 
 def test_a_model_is_missing_and_the_names_do_not_come(server: FakeOllama) -> None:
     server.fail(faults.slow_first_token(), path="/api/tags", times=None)
     server.models.clear()
-    with pytest.raises(ModelMissing, match="it has none yet|get it with"):
+    started = time.perf_counter()
+    with pytest.raises(ModelMissing) as caught:
         llm_of(server, token_timeout=0.2).complete("x")
+    assert str(caught.value).endswith("get it with `ollama pull fake:latest`, or set llm.pull to missing")
+    assert time.perf_counter() - started < 1
+    server.recover()
+    with pytest.raises(ModelMissing, match="; it has none yet$"):
+        llm_of(server).complete("x")
 
 
 def test_a_model_that_is_missing_is_downloaded_once(server: FakeOllama) -> None:
@@ -363,6 +370,25 @@ def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(ServerUnreachable) as caught:
         llm.complete("x")
     assert str(caught.value).startswith(f"{url} is no address of a server for '{MODEL}': ")
+
+
+def test_a_server_that_does_not_speak_http() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+                connection.recv(1000)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(
+            AnswerBroken, match=r"without sending a response; is llm\.base_url right\?"
+        ):
+            OllamaLLM(MODEL, base_url=url, retries=0).complete("x")
+        thread.join()
 
 
 def test_https_where_only_http_is(server: FakeOllama) -> None:
@@ -476,11 +502,64 @@ def test_an_old_server_that_cuts_in_silence_is_found_out(messages: int) -> None:
         assert llm.complete("Short.").text == "Yes, I can."
 
 
+def test_what_an_old_server_does_not_tell_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with FakeOllama("Heron. " * 100, version="0.9.0", old=True) as server:
+        # It lets go of the question to go on with the answer.
+        llm = llm_of(server, context_window=64, max_tokens=300)
+        assert llm.complete("What does the heron eat?").additional_kwargs["finish_reason"] == "length"
+        assert "set llm.context_window higher" in caplog.text
+        # It drops an older message, and says of the others how many tokens they have.
+        llm = llm_of(server, context_window=256, max_tokens=5)
+        older = ChatMessage("The heron stands in water. " * 42, role="user")
+        with pytest.raises(ContextOverflow) as caught:
+            llm.chat([older, ChatMessage("What does it eat? " * 30, role="user")])
+        assert len(server.bodies()) == 1
+        assert caught.value.__cause__ is None
+        assert llm.count_tokens("x" * 300) == 200  # twice as many as before, not four times
+
+
+def test_prose_is_not_cut_by_a_server_without_a_version() -> None:
+    with FakeOllama(SAYS, version="0.0.0") as server:
+        llm = llm_of(server, context_window=1024, max_tokens=10)
+        llm.complete("!?;:" * 250)
+        assert llm.complete("Lapwing heron " * 220).text == SAYS
+    with FakeOllama(SAYS, version="0.0.0", old=True) as server:
+        llm = llm_of(server, context_window=512, max_tokens=10)
+        with pytest.raises(ContextOverflow) as caught:
+            llm.complete("Lapwing heron " * 900)
+    assert caught.value.__cause__ is None
+    assert llm.count_tokens("x" * 300) == 200
+
+
 def test_prose_after_text_of_many_tokens_is_no_prompt_that_was_cut(server: FakeOllama) -> None:
     # Signs are a token each; after them, prose seems to have four times the tokens that it has.
     llm = llm_of(server, context_window=1024, max_tokens=10)
     llm.complete("!?;:" * 150)
     assert llm.complete("Lapwing heron " * 220).text == SAYS
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ChatMessage(blocks=[TextBlock(text="Hi. " * 300), ImageBlock(image=b"\x89PNG")], role="user"),
+        ChatMessage(content="Hi.", role="user"),
+    ],
+    ids=["picture", "short"],
+)
+def test_what_is_no_text_is_not_counted_as_text(server: FakeOllama, message: ChatMessage) -> None:
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    server.capabilities += ["tools", "vision"]
+    llm = llm_of(server)
+    prose = "The heron stands in shallow water and eats fish. " * 30
+    before = llm.count_tokens(prose)
+    llm.chat([message])
+    llm.chat_with_tools([FunctionTool.from_defaults(add)], "What is 2 + 3? " * 100)
+    assert llm.count_tokens(prose) == before
+    llm.complete(prose)
+    assert llm.count_tokens(prose) < before
 
 
 def test_digits_are_counted_as_tokens_from_the_first(server: FakeOllama) -> None:
@@ -500,7 +579,7 @@ def test_a_prompt_that_was_too_long_is_counted_safely_for_a_while(
     with pytest.raises(ContextOverflow):
         llm.complete(signs)
     assert llm.count_tokens(signs) == 1600
-    prose = "The heron stands in shallow water and eats fish. " * 10
+    prose = "The heron stands in shallow water and eats fish. " * 21
     for _ in range(20):
         llm.complete(prose)
     monkeypatch.setattr("rag_plugin.ollama.counting.monotonic", lambda: time.monotonic() + 100)
@@ -551,7 +630,7 @@ async def test_a_thread_with_a_loop_of_its_own(server: FakeOllama) -> None:
 
 def test_copies_ask_too(server: FakeOllama) -> None:
     llm = llm_of(server)
-    long = "The heron stands in shallow water and eats fish. " * 20
+    long = "The heron stands in shallow water and eats fish. " * 21
     for other in (copy.copy(llm), copy.deepcopy(llm), llm.model_copy(), pickle.loads(pickle.dumps(llm))):
         assert other.complete(long).text == SAYS
         assert other.count_tokens(long) == pytest.approx(len(tokens(long)), rel=0.1)
@@ -561,7 +640,7 @@ def ran(server: FakeOllama, code: str, *, flags: tuple[str, ...] = ()) -> tuple[
     """A fresh interpreter that has an LLM for the server; and the time when it printed its first line."""
     script = textwrap.dedent("""
         import asyncio, os, sys, threading, time
-        from llama_index.core.llms import ChatMessage
+        from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
         from rag_plugin.ollama.llm import OllamaLLM
         llm = OllamaLLM("fake:latest", base_url=sys.argv[1], context_window=2048)
         print("ready", flush=True)
@@ -836,24 +915,6 @@ def test_passages_of_many_tokens_are_packed_again_and_answered(
     assert first
     assert rest
     assert not any(rest)
-
-
-async def test_an_agent_asks_the_engine(engine_settings: dict[str, Any], minilm: Any, server: FakeOllama) -> None:
-    from llama_index.core.agent.workflow import FunctionAgent
-
-    def says(body: Mapping[str, Any]) -> Answer:
-        if not body.get("tools"):  # the engine's own question
-            return Answer("Herons eat fish.")
-        found = [message["content"] for message in body["messages"] if message["role"] == "tool"]
-        if not found:
-            return Answer(tool_calls=[("search_documents", {"input": "What does the heron eat?"})])
-        return Answer(f"The documents say: {found[0]}")
-
-    server.capabilities.append("tools")
-    server.says = says
-    engine = build_engine(engine_settings, encoder=minilm)
-    agent = FunctionAgent(tools=[engine.as_tool()], llm=engine.llm)
-    assert str(await agent.run("What do herons eat?")) == "The documents say: Herons eat fish."
 
 
 def test_a_cut_answer_is_told_by_the_engine(

@@ -26,15 +26,14 @@ def _room_for_prompts(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]
 
 
 def _known_options(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
-    from ..ollama.options import unknown_option
+    from ..ollama.options import SETTINGS, unknown_option
 
     given = settings["options"] or {}
     found = unknown_option(given)
     if found is not None:
         yield "options", f"Ollama has no option {found[0]!r}", found[1]
-    for name, setting in (("num_ctx", "context_window"), ("num_predict", "max_tokens")):
-        if name in given:
-            yield "options", f"{name!r} is a setting here", f"write it as {setting}"
+    for name in SETTINGS.keys() & given.keys():
+        yield "options", f"{name!r} is a setting here", f"write it as {SETTINGS[name]}"
 
 
 @rule(_room_for_prompts)
@@ -114,7 +113,6 @@ def ollama(
         connect_timeout=connect_timeout,
         first_token_timeout=first_token_timeout,
         token_timeout=token_timeout,
-        request_timeout=first_token_timeout,
         retries=retries,
         pull=pull,
         keep_alive=keep_alive,

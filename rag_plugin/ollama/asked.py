@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -45,7 +47,30 @@ def address(given: str) -> str:
     if "://" in given:
         return given.rstrip("/")
     parts = urlsplit(f"//{given}")
-    host = parts.hostname or ""
+    try:
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORT
+    except ValueError:  # no address; whoever asks there is told
+        return f"http://{given}"
     if host in ("", "0.0.0.0", "::"):  # a server that listens to all addresses is here too
         host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{parts.port or DEFAULT_PORT}"
+    user = given.rpartition("@")
+    return f"http://{user[0]}{user[1]}{f'[{host}]' if ':' in host else host}:{port}"
+
+
+MASK = "***"
+_CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
+
+
+def without_credentials(url: str) -> str:
+    """The same address, without a user's name and password."""
+    return _CREDENTIALS.sub("", url)
+
+
+def masked(url: str) -> str:
+    """The same address, which says only that there are credentials in it."""
+    return _CREDENTIALS.sub(f"{MASK}@", url)
+
+
+def masked_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
+    """The names of headers; their values hold credentials."""
+    return None if headers is None else dict.fromkeys(headers, MASK)

@@ -10,6 +10,7 @@ from time import monotonic
 
 _UNTIL_MEASURED = 3.0
 _KEPT = 16
+_MEASURABLE = 1_000  # bytes: in shorter prompts, what the template adds outweighs the text
 _SUSPECTED_FOR = 60.0  # seconds, in which the question that was too long is asked again
 
 
@@ -28,16 +29,20 @@ class TokenCounter:
 
     def count(self, text: str) -> int:
         """About how many tokens a text has."""
-        return int(-(-size_of(text) // self._per_token()))
+        return self.tokens_of(size_of(text))
+
+    def tokens_of(self, size: int) -> int:
+        """About how many tokens a text of this size has."""
+        return int(-(-size // self._per_token()))
 
     def expected(self, size: int) -> float:
         """How many tokens a prompt of this size should have, rather too few than too many."""
         return size / min(self._measured, default=4.5)
 
     def measured(self, size: int, tokens: int) -> None:
-        """A prompt of this size had so many tokens."""
-        if tokens > 64:  # in shorter ones, what the template adds outweighs the text
-            self._measured = (*self._measured, size / tokens)[-_KEPT:]
+        """A prompt of this size had so many tokens, which are those of its text and of the model's template."""
+        if tokens and size >= _MEASURABLE:
+            self._measured = (*self._measured, max(1.0, size / tokens))[-_KEPT:]
 
     def too_long(self) -> None:
         """A prompt was counted too low, nobody says by how much: for a while, everything counts twice."""

@@ -79,14 +79,22 @@ class Exchange:
     """One request and its response. `aclose` it in any case.
 
     Args:
+        url: The server's, with credentials if it has any.
         body: Sent as JSON by POST; None for GET.
         headers: Sent with the request; shown nowhere.
     """
 
     def __init__(
-        self, asked: Asked, path: str, body: Mapping[str, Any] | None, *, headers: Mapping[str, str], limits: Limits
+        self,
+        asked: Asked,
+        url: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        headers: Mapping[str, str],
+        limits: Limits,
     ) -> None:
-        self._asked, self._path, self._body = asked, path, body
+        self._asked, self._url, self._path, self._body = asked, url, path, body
         self._headers, self._limits = headers, limits
         self._transport: httpx.AsyncHTTPTransport | None = None
         self._response: httpx.Response | None = None
@@ -102,18 +110,18 @@ class Exchange:
         """
         self._check_headers()
         with self._translated():
-            address = httpx.URL(self._asked.url)
+            address = httpx.URL(self._url)
             if address.scheme not in ("http", "https") or not address.host or not 0 < (address.port or 80) < 2**16:
                 raise httpx.InvalidURL("it needs http:// or https://, a host, and a port below 65536 if it has one")
             # A transport and no client: nothing of what a client adds is wanted, and it costs time for each token.
-            self._transport = httpx.AsyncHTTPTransport(verify=_verify(self._asked.url), trust_env=False)
+            self._transport = httpx.AsyncHTTPTransport(verify=_verify(self._url), trust_env=False)
             method, content = "GET", None
             if self._body is not None:
                 # Escaped to ASCII: half characters, which files may hold, could not be sent otherwise.
                 method, content = "POST", json.dumps(self._body).encode("ascii")
             request = httpx.Request(
                 method,
-                self._asked.url.rstrip("/") + self._path,
+                self._url.rstrip("/") + self._path,
                 headers={"Content-Type": "application/json", "User-Agent": "rag-plugin", **self._headers},
                 content=content,
                 extensions={"timeout": {"connect": self._limits.connect}},
@@ -222,11 +230,12 @@ class Exchange:
                 ServerUnreachable, f"{asked.url} is no address of a server{asked.on_behalf}: {error}"
             ) from error
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
+            nothing = self._response is None and isinstance(error, httpx.RemoteProtocolError)
+            cure = f"is {asked.slot}.base_url right? If so, " if nothing else ""
             raise asked.error(
                 AnswerBroken,
-                f"the connection to {asked} broke: {reason}; ask again, and look into the server's log if it happens "
-                "again",
+                f"the connection to {asked} broke: {str(error).rstrip('.') or type(error).__name__}; {cure}ask again, "
+                "and look into the server's log if it happens again",
             ) from error
 
 

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from traceback import walk_tb
 from typing import Any
 
 from ..errors import LLMError, LLMTimeout, ModelMissing
-from .asked import Asked
+from .asked import Asked, without_credentials
 from .refusals import unreachable
+
+_ITS_MODULE = "llama_index.llms.ollama"
 
 
 def llm_error(llm: Any, error: BaseException) -> LLMError | None:
-    """The error of an LLM's server as one sentence with its cure; None if it is not of a server."""
-    family = type(error).__module__.partition(".")[0]
-    url, model = getattr(llm, "base_url", None), getattr(llm, "model", None)
-    if url is None or not (
-        family in ("httpx", "httpcore", "ollama") or isinstance(error, (ConnectionError, TimeoutError))
-    ):
+    """The error of an LLM's server as one sentence with its cure; None if it is not of such a server."""
+    if isinstance(error, LLMError) or not _came_through(error, _ITS_MODULE):
         return None
-    asked, name = Asked(url, model or ""), type(error).__name__
+    family, name = type(error).__module__.partition(".")[0], type(error).__name__
+    if not (family in ("httpx", "httpcore", "ollama") or isinstance(error, (ConnectionError, TimeoutError))):
+        return None
+    asked = Asked(without_credentials(llm.base_url), llm.model)
     if isinstance(error, ConnectionError) or name in ("ConnectError", "ConnectTimeout"):
         return unreachable(asked)
     if isinstance(error, TimeoutError) or "Timeout" in name:
         waited = getattr(llm, "request_timeout", None)
+        longer = "" if waited is None else f" for {waited:g} s"
         late = asked.error(
-            LLMTimeout, f"{asked} was silent for {waited:g} s: if it is still loading, set llm.request_timeout higher"
+            LLMTimeout, f"{asked} was silent{longer}: if it is still loading, set llm.request_timeout higher"
         )
         late.limit = "request_timeout"
         return late
     if getattr(error, "status_code", None) == 404:
         return asked.error(
-            ModelMissing, f"the Ollama server at {url} has no model {model!r}: get it with `ollama pull {model}`"
+            ModelMissing,
+            f"the Ollama server at {asked.url} has no model {asked.model!r}: get it with `ollama pull {asked.model}`",
         )
     return asked.error(LLMError, f"{asked} failed: {name}: {error}")
+
+
+def _came_through(error: BaseException, module: str) -> bool:
+    """Whether code of this module was running: an encoder's or a store's server may fail in the same words."""
+    return any(str(frame.f_globals.get("__name__", "")).startswith(module) for frame, _ in walk_tb(error.__traceback__))

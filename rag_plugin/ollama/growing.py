@@ -34,12 +34,13 @@ class GrowingAnswer:
         """Whether nothing has come that could be an answer, whatever was thought."""
         return not (self.text.strip() or self._calls)
 
-    def response(self, line: Mapping[str, Any], reason: str | None) -> ChatResponse:
+    def response(self, line: Mapping[str, Any], reason: str | None, *, whole: bool) -> ChatResponse:
         """All that has come, and as delta what the last line added.
 
         Args:
-            line: The last one, whole.
+            line: The last one, with all its fields.
             reason: Why the answer ended, if it has.
+            whole: Whether `raw` holds the message as it is without streaming.
         """
         blocks: list[Any] = [ThinkingBlock(content=self.thinking)] if self.thinking else []
         blocks.append(TextBlock(text=self.text))
@@ -48,15 +49,19 @@ class GrowingAnswer:
             for call in self._calls
         ]
         raw = dict(line)
+        if whole:
+            message = {**line["message"], "content": self.text}
+            more = {"thinking": self.thinking, "tool_calls": [{"function": dict(call)} for call in self._calls]}
+            raw["message"] = {**message, **{name: value for name, value in more.items() if value}}
         prompt, answer = line.get("prompt_eval_count"), line.get("eval_count")
         if prompt is not None and answer is not None:
             raw["usage"] = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
-        more: dict[str, Any] = {"thinking_delta": self._thought or None}
+        additional: dict[str, Any] = {"thinking_delta": self._thought or None}
         if reason is not None:
-            more["finish_reason"] = reason
+            additional["finish_reason"] = reason
         return ChatResponse(
             message=ChatMessage(blocks=blocks, role=line["message"].get("role") or MessageRole.ASSISTANT),
             delta=self._piece,
             raw=raw,
-            additional_kwargs=more,
+            additional_kwargs=additional,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.generic_utils import (
     achat_to_completion_decorator,
@@ -23,27 +23,45 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
 )
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import (
+    BaseModel,
+    Field,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    model_serializer,
+)
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.llms.ollama import Ollama
 
 from .. import bridge
-from ..errors import AccessRefused, AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing, NotOllama
-from ..finishing import note_finish_reason
-from .asked import Asked
-from .counting import TokenCounter, size_of
+from ..errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
+from .asked import MASK, masked, masked_headers
 from .exchange import Limits
-from .facts import ModelFacts
-from .growing import GrowingAnswer
-from .options import check_options
-from .server import OllamaServer, refuses_long_prompts
+from .known import KnownModel, Say
+from .options import check_options, check_own_options
+from .request import Request
+from .server import OllamaServer
 
-_log = logging.getLogger(__package__)
+if TYPE_CHECKING:
+    from llama_index.core.prompts import PromptTemplate
+    from llama_index.core.tools import BaseTool
 
-# What a call may say besides options, as Ollama's own client names it.
+Model = TypeVar("Model", bound=BaseModel)
+
+_INSTANT = (TextBlock, ThinkingBlock, ToolCallBlock)  # blocks of a message that are at hand
+
+# What a call may say besides options, as Ollama's own client names it, and what LlamaIndex says with nothing to send.
 _PER_CALL = ("tools", "think", "format", "keep_alive", "options")
-_LEFT_OUT = ("tool_required", "allow_parallel_tool_calls", "formatted")  # LlamaIndex's own, with nothing to send
+_LEFT_OUT = ("tool_required", "tool_choice", "allow_parallel_tool_calls", "formatted")
+_TIMES = "connect_timeout, first_token_timeout and token_timeout"
+_UNUSED = {"request_timeout": _TIMES, "client": "base_url", "async_client": "base_url"}
 
 
 class OllamaLLM(Ollama):
@@ -67,33 +85,50 @@ class OllamaLLM(Ollama):
     retries: int = Field(default=2, ge=0)
     pull: str = "never"
 
-    _facts: ModelFacts | None = PrivateAttr(default=None)
-    _window: int | None = PrivateAttr(default=None)
-    _knows_truncate: bool | None = PrivateAttr(default=None)
-    _counter: TokenCounter = PrivateAttr(default_factory=TokenCounter)
+    _found: KnownModel | None = PrivateAttr(default=None)
 
     def __init__(self, model: str, **fields: Any) -> None:
-        unknown = sorted(set(fields) - set(type(self).model_fields) - {"client", "async_client"})
-        if unknown:  # the base class would pass over them
-            raise TypeError(f"OllamaLLM has no setting {unknown[0]!r}")
-        check_options(fields.get("additional_kwargs") or {})
+        for name in sorted(fields):  # the base class would pass over them
+            if name in _UNUSED:
+                raise TypeError(f"OllamaLLM does not use {name!r}: set {_UNUSED[name]}")
+            if name not in type(self).model_fields:
+                raise TypeError(f"OllamaLLM has no setting {name!r}")
+        check_own_options(fields.get("additional_kwargs") or {})
+        if MASK in (fields.get("headers") or {}).values() or f"//{MASK}@" in fields.get("base_url", ""):
+            raise TypeError("credentials were left out when this was written: give headers and base_url again")
         super().__init__(model=model, **fields)
 
     @classmethod
     def class_name(cls) -> str:
         return "Ollama_llm"
 
-    def __repr_args__(self) -> Any:
-        # Headers hold credentials.
-        for name, value in super().__repr_args__():
-            yield name, ({key: "***" for key in value} if name == "headers" and value else value)
+    # ------------------------------------------------------------------ nothing that is written holds credentials
 
-    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """As LlamaIndex's, the headers' values masked."""
-        data: dict[str, Any] = super().to_dict(**kwargs)
-        if data.get("headers"):
-            data["headers"] = {name: "***" for name in data["headers"]}
+    @field_serializer("headers")
+    def _masked_headers(self, headers: dict[str, str] | None) -> dict[str, str] | None:
+        return masked_headers(headers)
+
+    @field_serializer("base_url")
+    def _masked_url(self, url: str) -> str:
+        return masked(url)
+
+    @model_serializer(mode="wrap")
+    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """As LlamaIndex's, without a setting that is not used."""
+        data: dict[str, Any] = {**handler(self), "class_name": self.class_name()}
+        data.pop("request_timeout", None)
         return data
+
+    def __repr_args__(self) -> Any:
+        shown = {"headers": masked_headers(self.headers), "base_url": masked(self.base_url)}
+        for name, value in super().__repr_args__():
+            if name != "request_timeout":
+                yield name, shown.get(str(name), value)
+
+    def to_payload(self) -> dict[str, Any]:
+        """What events say of this LLM. The server is not asked for it: an event may come in any event loop."""
+        window = self._known.window or self.context_window
+        return {"class_name": self.class_name(), **self._metadata(window).model_dump()}
 
     # ------------------------------------------------------------------ the server
 
@@ -104,76 +139,42 @@ class OllamaLLM(Ollama):
         return OllamaServer(self.base_url.rstrip("/"), self.headers or {}, limits, self.retries)
 
     @property
-    def _asked(self) -> Asked:
-        return self.server.asked(self.model)
+    def _known(self) -> KnownModel:
+        known = KnownModel(self.server, self.model, self.context_window, self.pull == "missing")
+        if self._found != known:  # another model, or the first time
+            self._found = known
+        return self._found  # type: ignore[return-value]
 
     def get_context_window(self) -> int:
         """Tokens. Asks the server once where the config does not say; the model's limit is kept once it is known."""
-        if self._window is not None:
-            return self._window
-        return self.context_window if self.context_window > 0 else bridge.run(self._context())
+        known = self._known
+        if known.window is None and self.context_window <= 0:
+            return bridge.run(known.find_window())
+        return known.window or self.context_window
 
-    async def _context(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> int:
-        """The tokens that each request asks for; the server would take those beyond the model's limit for less."""
-        if self._window is None:
-            said = self.context_window
-            try:
-                self._window = (await self._look(say)).window(said)
-            except (AccessRefused, NotOllama):
-                if said <= 0:
-                    raise
-                self._window = said  # something between may let nothing pass but questions
-            if self._window < said:
-                _log.warning(
-                    "llm.context_window is %s, and %s has at most %s: that much is taken",
-                    *(f"{said:,}", self._asked, f"{self._window:,}"),
-                )
-        return self._window
+    async def aget_context_window(self) -> int:
+        """As `get_context_window`, without blocking the event loop; it always asks the server once."""
+        return await self._known.find_window()
 
-    async def _look(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> ModelFacts:
-        """What the server knows of the model, asked once."""
-        if self._facts is None:
-            self._facts = ModelFacts.of(await self._with_model(lambda: self.server.show(self.model), say))
-        return self._facts
-
-    async def _with_model(self, ask: Callable[[], Any], say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any:
-        """What `ask` gives; a model that is missing is downloaded first where the settings say so."""
-        try:
-            return await ask()
-        except ModelMissing:
-            if self.pull != "missing":
-                raise
-            await self.download(say)
-            return await ask()
-
-    async def download(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
-        """Download the model to the server.
-
-        Args:
-            say: Gets each line of progress: `status`, and `completed` of `total` bytes.
-        """
-        _log.warning("downloading the model %r to the server at %s", self.model, self.base_url)
-        async for line in self.server.pull(self.model):
-            if say is not None:
-                say(line)
-
-    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> float:
+    def warm_up(self, say: Say | None = None) -> float:
         """Load the model on the server, so that the first question does not wait for it.
 
         Args:
-            say: Gets each line of progress where the model is downloaded first, as for `download`.
+            say: Gets each line of progress where the model is downloaded first: `status`, and `completed` of `total`
+                bytes.
 
         Returns:
             The seconds that it took.
         """
         return bridge.run(self._warm_up(say))
 
-    async def _warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None) -> float:
-        started = perf_counter()
-        context = await self._context(say)
+    async def _warm_up(self, say: Say | None) -> float:
+        started, known = perf_counter(), self._known
         options = {name: value for name, value in self.additional_kwargs.items() if value is not None}
-        body = {"model": self.model, "messages": [], "options": {**options, "num_ctx": context}}
-        if self.keep_alive is not None:
+        options["num_ctx"] = await known.find_window(say)
+        body = {"model": self.model, "messages": [], "options": options}
+        # With nothing to answer, 0 is how a model is unloaded.
+        if self.keep_alive is not None and str(self.keep_alive).rstrip("hms") not in ("0", "0.0"):
             body["keep_alive"] = self.keep_alive
 
         async def load() -> None:
@@ -181,7 +182,7 @@ class OllamaLLM(Ollama):
                 async for _ in lines:
                     pass
 
-        await self._with_model(load, say)
+        await known.there(load, say)
         return perf_counter() - started
 
     # ------------------------------------------------------------------ what LlamaIndex asks
@@ -189,12 +190,17 @@ class OllamaLLM(Ollama):
     @property
     def metadata(self) -> LLMMetadata:
         """The context and how much of it answers get; see `get_context_window`."""
+        return self._metadata(self.get_context_window())
+
+    def _metadata(self, window: int) -> LLMMetadata:
+        facts = self._known.facts
+        without_tools = facts is not None and bool(facts.capabilities) and "tools" not in facts.capabilities
         return LLMMetadata(
-            context_window=self.get_context_window(),
+            context_window=window,
             num_output=self.max_tokens,
             model_name=self.model,
             is_chat_model=True,
-            is_function_calling_model=self.is_function_calling_model,
+            is_function_calling_model=self.is_function_calling_model and not without_tools,
         )
 
     def count_tokens(self, text: str) -> int:
@@ -202,122 +208,88 @@ class OllamaLLM(Ollama):
 
         Measured on the prompts that it was sent; until then a token for each three bytes.
         """
-        return self._counter.count(text)
+        return self._known.counter.count(text)
 
     # ------------------------------------------------------------------ one way to ask
 
     async def _body(self, messages: Sequence[ChatMessage], given: dict[str, Any]) -> dict[str, Any]:
-        given = {name: value for name, value in given.items() if name not in _LEFT_OUT}
-        options = {**self._model_kwargs_without_context(), **dict(given.pop("options", None) or {})}
+        given = {name: value for name, value in given.items() if name not in _LEFT_OUT and value is not None}
         extra = {name: given.pop(name) for name in _PER_CALL if name in given}
         max_tokens = given.pop("max_tokens", None)
+        # Everything else is an option: the server would pass over a name that is none.
+        given = {**dict(extra.get("options") or {}), **given}
+        check_options(given)
+        options = {"temperature": self.temperature, "num_predict": self.max_tokens, **self.additional_kwargs, **given}
         if max_tokens is not None:
             options["num_predict"] = max_tokens
-        check_options(given)  # everything else is an option: a name that is none would be ignored by the server
-        options.update(given)
-        options.setdefault("num_ctx", await self._context())
-        think = extra["think"] if "think" in extra else self.thinking
-        answer_format = extra["format"] if "format" in extra else ("json" if self.json_mode else None)
-        keep_alive = extra["keep_alive"] if "keep_alive" in extra else self.keep_alive
+        if options.get("num_ctx") is None:
+            options["num_ctx"] = await self._known.find_window()
         body = {
             "model": self.model,
-            "messages": self._convert_to_ollama_messages(messages),
+            "messages": await self._as_ollama_has_them(messages),
             "stream": True,
             "options": {name: value for name, value in options.items() if value is not None},
             # A prompt that does not fit is refused, and an answer that would push it out ends there.
             "truncate": False,
             "shift": False,
         }
-        optional = {"tools": extra.get("tools"), "think": think, "format": answer_format, "keep_alive": keep_alive}
+        optional = {
+            "tools": extra.get("tools"),
+            "think": extra.get("think", self.thinking),
+            "format": extra.get("format", "json" if self.json_mode else None),
+            "keep_alive": extra.get("keep_alive", self.keep_alive),
+        }
         body.update({name: value for name, value in optional.items() if value is not None})
         return body
 
-    def _model_kwargs_without_context(self) -> dict[str, Any]:
-        return {"temperature": self.temperature, "num_predict": self.max_tokens, **self.additional_kwargs}
+    async def _as_ollama_has_them(self, messages: Sequence[ChatMessage]) -> Any:
+        if all(isinstance(block, _INSTANT) for message in messages for block in message.blocks):
+            return self._convert_to_ollama_messages(messages)
+        # A picture may have to be fetched, and others wait in this loop.
+        return await asyncio.to_thread(self._convert_to_ollama_messages, messages)
 
     async def _answer(
         self, messages: Sequence[ChatMessage], given: dict[str, Any], *, whole: bool = False
     ) -> AsyncGenerator[ChatResponse, None]:
         """The answer as it grows, or only the whole of it; the last response says why it ended."""
+        known = self._known
         body = await self._body(messages, given)
         if body.get("tools"):
-            can = (await self._look()).capabilities
+            can = (await known.find_facts()).capabilities
             if can and "tools" not in can:
-                raise self._asked.error(
-                    CapabilityMissing, f"{self._asked} does not support tools; it can do {', '.join(can)}"
+                raise known.asked.error(
+                    CapabilityMissing,
+                    f"{known.asked} does not support tools; it can do {', '.join(can)}. After engine.warm_up() that is "
+                    "known, and LlamaIndex's routers and agents do without",
                 )
-        prompt = [str(message["content"]) for message in body["messages"]]
-        size = sum(map(size_of, prompt))
-        answer = GrowingAnswer()
-        pulled = self.pull != "missing"
+        request = Request(body, known)
+        refuses = await known.refuses_long_prompts()
+        if refuses is False:
+            request.check_length()
+        pulled = not known.pulls
         while True:
             try:
                 async with aclosing(self.server.stream("/api/chat", body, model=self.model)) as lines:
                     async for line in lines:
-                        answer.add(line["message"])
+                        request.answer.add(line["message"])
                         reason = None
                         if line.get("done"):
-                            if self._seems_cut(line, size, body) and not await self._refuses_long_prompts():
-                                raise self._overflow(prompt, body)
-                            reason = self._finished(line, size, body, answer)
+                            if refuses is not True:
+                                request.check_read(line, sure=refuses is None)
+                            reason = request.finished(line, self.max_tokens)
                         if reason is not None or not whole:
-                            yield answer.response(line, reason)
+                            yield request.answer.response(line, reason, whole=whole)
                 return
             except ModelMissing:
                 if pulled:
                     raise
                 pulled = True
-                await self.download()
+                await known.download()
             except ContextOverflow as error:
-                raise self._overflow(prompt, body) from error
-
-    def _seems_cut(self, line: Mapping[str, Any], size: int, body: Mapping[str, Any]) -> bool:
-        """Whether the server may have cut the prompt, as those do that do not know `truncate`."""
-        prompt, context = int(line.get("prompt_eval_count") or 0), int(body["options"]["num_ctx"])
-        expected = self._counter.expected(size)
-        return bool(prompt) and (prompt >= context or (expected > context and prompt < expected / 2))
-
-    async def _refuses_long_prompts(self) -> bool:
-        """Whether the server knows `truncate`, so that it never cuts."""
-        if self._knows_truncate is None:
-            try:
-                self._knows_truncate = refuses_long_prompts(await self.server.version())
-            except LLMError:
-                return False
-        return self._knows_truncate
-
-    def _finished(self, line: Mapping[str, Any], size: int, body: Mapping[str, Any], grown: GrowingAnswer) -> str:
-        """Why the answer ended; what is wrong with it is told here."""
-        prompt, answer = int(line.get("prompt_eval_count") or 0), int(line.get("eval_count") or 0)
-        context = int(body["options"]["num_ctx"])
-        self._counter.measured(size, prompt)
-        reason = str(line.get("done_reason") or "stop")
-        note_finish_reason(reason)
-        limit = int(body["options"].get("num_predict") or 0)
-        if reason == "length":
-            full = bool(prompt) and prompt + answer >= context - 1 and answer < limit
-            if full or limit == self.max_tokens:  # whoever gave another limit for this call knows of it
-                cure = "llm.context_window" if full else "llm.max_tokens"
-                _log.warning(
-                    "the answer of %r was cut after %d tokens; set %s higher for longer ones", self.model, answer, cure
-                )
-        elif grown.is_empty and body["messages"]:
-            raise self._asked.error(
-                AnswerBroken,
-                f"{self._asked} {'thought, and then ' if grown.thinking else ''}gave an empty answer; ask in other "
-                "words, or take another model",
-            )
-        return reason
-
-    def _overflow(self, prompt: Sequence[str], body: Mapping[str, Any]) -> ContextOverflow:
-        self._counter.too_long()
-        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in prompt)
-        context = int(body["options"]["num_ctx"])
-        return self._asked.error(
-            ContextOverflow,
-            f"a prompt of {size:,} bytes is longer than the context of {context:,} tokens that {self._asked} has; set "
-            "llm.context_window higher, or retriever.top_k lower",
-        )
+                if request.overflow is not None:
+                    raise
+                known.has_refused()
+                raise request.too_long() from error
 
     # ------------------------------------------------------------------ the forms of asking
 
@@ -366,6 +338,48 @@ class OllamaLLM(Ollama):
         async for grown in self._answer(messages, given, whole=True):
             response = grown
         if response is None:
-            raise self._asked.error(LLMError, f"{self._asked} gave no answer")
+            raise self._known.asked.error(LLMError, f"{self._known.asked} gave no answer")
         response.delta = None
         return response
+
+    # ------------------------------------------------------------------ tools and forms
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        # LlamaIndex's adds to the history that it was given, and drops what else the call says.
+        history = list(chat_history or [])
+        return {**super()._prepare_chat_with_tools(list(tools), user_msg, history), **kwargs}
+
+    def structured_predict(
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **values: Any
+    ) -> Model:
+        """An object of this class, by its JSON schema."""
+        with self._whole_form(output_cls):
+            return super().structured_predict(output_cls, prompt, llm_kwargs, **values)
+
+    async def astructured_predict(
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **values: Any
+    ) -> Model:
+        """An object of this class, by its JSON schema."""
+        with self._whole_form(output_cls):
+            return await super().astructured_predict(output_cls, prompt, llm_kwargs, **values)
+
+    @contextmanager
+    def _whole_form(self, output_cls: type[BaseModel]) -> Iterator[None]:
+        try:
+            yield
+        except ValidationError as error:
+            asked, first = self._known.asked, error.errors()[0]
+            raise asked.error(
+                AnswerBroken,
+                f"the answer of {asked} is no whole {output_cls.__name__}: {first['msg']}; if it was cut, set "
+                "llm.max_tokens higher",
+            ) from error

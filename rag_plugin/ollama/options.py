@@ -22,6 +22,10 @@ def unknown_option(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
+SETTINGS = {"num_ctx": "context_window", "num_predict": "max_tokens"}
+"""Options that an engine sets itself, and the settings that say how."""
+
+
 def check_options(names: Iterable[str]) -> None:
     """Refuse a name that is no option.
 
@@ -31,3 +35,16 @@ def check_options(names: Iterable[str]) -> None:
     found = unknown_option(names)
     if found is not None:
         raise TypeError(f"Ollama has no option {found[0]!r}: {found[1]}")
+
+
+def check_own_options(names: Iterable[str]) -> None:
+    """Refuse for all questions a name that is no option, or one that is a setting.
+
+    Raises:
+        TypeError: With what to write.
+    """
+    names = list(names)
+    check_options(names)
+    for name in names:
+        if name in SETTINGS:
+            raise TypeError(f"{name!r} is a setting here: write it as {SETTINGS[name]}")

@@ -20,7 +20,7 @@ from ..errors import (
     ServerBusy,
     ServerUnreachable,
 )
-from .asked import Asked
+from .asked import Asked, without_credentials
 from .exchange import Deadline, Exchange, Limits
 from .refusals import not_ollama
 
@@ -34,14 +34,14 @@ class OllamaServer:
     """An Ollama server.
 
     Attributes:
-        url: Where it listens.
+        url: Where it listens; a name and a password in it are sent and shown nowhere.
         headers: Sent with each request; shown nowhere.
         limits: How long it may take.
         retries: How often a request is sent again that the server did not take: while it starts, or is busy.
         slot: The part of the config that errors name.
     """
 
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits = Limits()
     retries: int = 2
@@ -75,11 +75,11 @@ class OllamaServer:
         return Stream(self, path, body, model)
 
     def _exchange(self, path: str, body: Mapping[str, Any] | None, model: str) -> Exchange:
-        return Exchange(self.asked(model), path, body, headers=self.headers, limits=self.limits)
+        return Exchange(self.asked(model), self.url, path, body, headers=self.headers, limits=self.limits)
 
     def asked(self, model: str = "") -> Asked:
-        """This server and a model on it, as errors tell them."""
-        return Asked(self.url, model, self.slot)
+        """This server and a model on it, as errors tell them: without credentials."""
+        return Asked(without_credentials(self.url), model, self.slot)
 
     async def _wait(self, error: ServerUnreachable | ServerBusy, attempt: int, deadline: Deadline) -> None:
         """Wait before a request is sent again; raises the error where that is not worth while."""
@@ -165,7 +165,7 @@ class OllamaServer:
         except LLMError as error:
             raise self.asked(model).error(
                 PullFailed,
-                f"the server at {self.url} could not download {model!r}: {_reason(error)}; is the name right, and has "
+                f"{self.asked()} could not download {model!r}: {_reason(error)}; is the name right, and has "
                 "the server a network and room on its disk?",
             ) from error
         finally:
@@ -249,17 +249,23 @@ class Stream:
         )
 
 
-def refuses_long_prompts(version: str) -> bool:
-    """Whether a server of this version knows `truncate`, so that it never cuts a prompt.
+def refuses_long_prompts(version: str) -> bool | None:
+    """Whether a server of this version knows `truncate`, so that it never cuts a prompt; None if that is not known.
 
-    It came in October 2025, between 0.12.5 and 0.13. Of a build without a version, 0.0.0, nobody knows.
+    It came in October 2025, between 0.12.5 and 0.13. Builds without a version say 0.0.0.
     """
-    return [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")] >= [0, 13]
+    numbers = [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")]
+    return None if not any(numbers) else numbers >= [0, 13]
 
 
 def _same(name: str, model: str) -> bool:
     """Whether a server's name for a model is what `model` means."""
-    return name == model or (":" not in model.rpartition("/")[2] and name == f"{model}:latest")
+    return _whole_name(name) == _whole_name(model)
+
+
+def _whole_name(name: str) -> str:
+    name = name.casefold().removeprefix("registry.ollama.ai/").removeprefix("library/")
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def _reason(error: LLMError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,11 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def prompt_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
-    """Tokens of a whole prompt: SmolLM2's template adds five to each message, and four where the answer begins."""
-    return sum(len(tokens(str(message.get("content") or ""))) + 5 for message in messages) + 4
+def prompt_tokens(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> int:
+    """Tokens of a whole prompt: SmolLM2's template adds five to each message, and four where the answer begins.
+
+    Args:
+        tools: Those that the model may call, which templates write out as JSON.
+    """
+    written = sum(len(tokens(json.dumps(tool))) for tool in tools)
+    return sum(len(tokens(str(message.get("content") or ""))) + 5 for message in messages) + 4 + written

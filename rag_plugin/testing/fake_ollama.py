@@ -257,7 +257,7 @@ class FakeOllama:
             return error_reply(400, recorded.NO_TOOLS % asked)
         options = dict(body.get("options") or {})
         for option, kind in recorded.OPTION_TYPES.items():
-            if option in options and not of_type(options[option], kind):
+            if options.get(option) is not None and not of_type(options[option], kind):
                 return error_reply(500, recorded.WRONG_TYPE % (option, kind))
         messages = list(body.get("messages") or [])
         context = self._context(options)
@@ -267,7 +267,7 @@ class FakeOllama:
             done = {**started(asked), "done": True, "done_reason": "unload" if unload else "load"}
             return later(object_reply(done), waits)
         waits = self._load(name, context)
-        prompt = prompt_tokens(messages)
+        prompt = prompt_tokens(messages, body.get("tools") or ())
         if prompt > context:
             if body.get("truncate") is False and not self.old:
                 return later(error_reply(400, recorded.TOO_LONG), waits)

@@ -49,8 +49,9 @@ def answer_lines(
     said = [("thinking", piece) for piece in thinking] + [("content", piece) for piece in tokens(text)]
     # The last token needs no room: it is given out and never read again.
     limits = [] if shift else [context - prompt + 1]
-    if options.get("num_predict", -1) >= 0:
-        limits.append(int(options["num_predict"]))
+    most = options.get("num_predict")
+    if most is not None and most >= 0:
+        limits.append(int(most))
     if limits and min(limits) <= len(said):
         said, reason = said[: min(limits)], "length"
     lines: list[dict[str, Any]] = []
