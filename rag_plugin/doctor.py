@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
-from .errors import ConfigError, ModelMissing, RagPluginError
+from .errors import ConfigError, LLMError, ModelMissing, RagPluginError
 
 if TYPE_CHECKING:
     from .config import Config
@@ -33,6 +33,8 @@ Level = Literal["ok", "warn", "fail", "skip"]
 _PACKAGES = ("rag-plugin", "llama-index-core", "sentence-transformers", "torch", "faiss-cpu", "tantivy")
 _MANY_DOCUMENTS = 2_000  # reading more only to foretell a sync would take longer than a person waits
 _MANY_NODES = 200_000  # likewise for checking each row of an index
+_PROMPT = 200  # tokens of the question and what stands around the passages
+_SLOW = 3.0  # tokens per second
 _TEXT_BYTES = 3_000  # of a node in SQLite and the lexical index, beside its vector
 
 
@@ -64,7 +66,8 @@ def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Fin
         yield Finding("ok", "config", f"{config.name} is right")
     except ConfigError as error:
         for problem in error.problems:
-            where = ", ".join(part for part in (f"line {problem.line}" if problem.line else "", problem.path) if part)
+            line = f"line {problem.line}" if problem.line else ""
+            where = ", ".join(part for part in (problem.file, line, problem.path) if part)
             yield Finding("fail", "config", f"{where}: {problem.message}", problem.hint)
     if config is None:
         yield Finding("skip", "all else", "needs a config that is right")
@@ -83,6 +86,8 @@ def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Fin
 def _seen(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from look()
+    except LLMError as error:
+        yield Finding("fail", name, str(error).removesuffix(error.cure).rstrip(":;. "), error.cure)
     except RagPluginError as error:
         what, _, cure = str(error).partition("\n")
         yield Finding("fail", name, what, cure)
@@ -212,7 +217,8 @@ class _Doctor:
         plan = plan_sync(self.assembly)
         for name, reason in plan.failed[:5]:
             yield Finding("warn", "sync", f"{name}: {reason}", "mend it or exclude it; the others are synced")
-        yield Finding("ok", "sync", f"would do: {plan}")
+        nothing = not (plan.nodes or plan.removed or plan.changes or plan.failed)
+        yield Finding("ok", "sync", "the index is as the documents are" if nothing else f"would do: {plan}")
         path = getattr(self.assembly.get("store"), "path", None)
         if path is None:
             return
@@ -267,7 +273,7 @@ class _Doctor:
         except ModelMissing as error:
             if llm.pull != "missing":
                 raise
-            what = str(error).partition(": get it with")[0]
+            what = str(error).removesuffix(f": {error.cure}")
             yield Finding("warn", "llm", what, "the first question downloads it (llm.pull: missing)")
             return False
         said, window = llm.context_window, facts.window(llm.context_window)
@@ -280,13 +286,18 @@ class _Doctor:
         if said > window:
             what = f"llm.context_window is {said:,}, and {model} has at most {window:,}"
             yield Finding("warn", "llm", what, f"that much is taken; set llm.context_window to {window} or less")
+            llm.context_window = window  # so that it is not told again
+        yield from self._rounds(window - llm.max_tokens)
+        yield from self._two_of_one(llm)
         can = facts.capabilities
         if can and "completion" not in can:
             what = f"{model} can do {', '.join(can)} only, and answers no questions"
             yield Finding("fail", "llm", what, "set llm.model to one that writes, such as llama3.2")
+            return False
         if llm.thinking and can and "thinking" not in can:
             what = f"llm.thinking is set, and {model} can do {', '.join(can)} only"
             yield Finding("fail", "llm", what, "leave llm.thinking out, or take another model")
+            return False
         here = urlsplit(server.url).hostname in ("localhost", "127.0.0.1", "::1")
         memory = _free_memory()
         if here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
@@ -294,6 +305,28 @@ class _Doctor:
             cure = "take a smaller model or llm.context_window, unless it fits into a graphics card"
             yield Finding("warn", "llm", what, cure)
         return True
+
+    def _rounds(self, room: int) -> Iterator[Finding]:
+        """Whether the passages of a question fit into one prompt."""
+        from .tokens import limit
+
+        top_k = int(self.config.retriever.settings.get("top_k") or 0)
+        settings = self.config.chunker.settings if self.config.chunker is not None else {}
+        size = settings.get("chunk_size") or (limit(self.assembly.get("encoder")) if self.has_encoder else None)
+        needed = top_k * int(size or 0)
+        if needed > room - _PROMPT:
+            what = f"the {top_k} passages of a question have up to {needed:,} tokens, and there is room for {room:,}"
+            cure = "set llm.context_window higher or retriever.top_k lower, or a question takes several answers"
+            yield Finding("warn", "llm", what, cure)
+
+    def _two_of_one(self, llm: OllamaLLM) -> Iterator[Finding]:
+        """Whether the server has to load one model in two ways by turns."""
+        from .ollama_encoder import OllamaEncoder
+
+        encoder = self.assembly.get("encoder") if self.has_encoder else None
+        if isinstance(encoder, OllamaEncoder) and (encoder.base_url, encoder.model_name) == (llm.base_url, llm.model):
+            what = f"{llm.model} is encoder and LLM, with settings of their own: each loads it again"
+            yield Finding("warn", "llm", what, "take a model that is made for embeddings, such as nomic-embed-text")
 
     def _answer(self, llm: Any) -> Iterator[Finding]:
         loading = llm.warm_up() if hasattr(llm, "warm_up") else 0.0
@@ -305,6 +338,9 @@ class _Doctor:
         count, spent = raw.get("eval_count"), raw.get("eval_duration")
         speed = f", {count / spent * 1e9:,.0f} tokens/s" if count and spent else ""
         place = f"; {_where(llm)}" if remote else ""
+        if count and spent and count / spent * 1e9 < _SLOW:
+            what = f"an answer of 200 words takes some {270 * spent / count / 6e10:,.0f} min"
+            yield Finding("warn", "llm", what, "take a smaller model, or a machine with a graphics card")
         yield Finding("ok", "llm", f"it answers: loaded in {loading:.1f} s, answered in {seconds:.1f} s{speed}{place}")
 
 

@@ -201,7 +201,8 @@ class RagEngine(RetrieverQueryEngine):
                     if given:
                         raise
                     reasons.clear()
-                    again: Any = super()._query(question)
+                    with self.callback_manager.as_trace("query"):
+                        again: Any = super()._query(question)
                     stream, piece = again.response_gen, ""
                 given = True
                 yield piece
@@ -222,7 +223,8 @@ class RagEngine(RetrieverQueryEngine):
                     if given:
                         raise
                     reasons.clear()
-                    again: Any = await super()._aquery(question)
+                    with self.callback_manager.as_trace("query"):
+                        again: Any = await super()._aquery(question)
                     stream, piece = again.response_gen, ""
                 given = True
                 yield piece

@@ -124,7 +124,9 @@ class DocumentError(RagPluginError):
 
 
 class LLMError(RagPluginError):
-    """The LLM did not answer as it should; `url` and `model` say which."""
+    """The LLM did not answer as it should; `url` and `model` say which, and `cure` what to do, where that is known."""
+
+    cure: str = ""
 
     def __init__(self, text: str, url: str = "", model: str = "") -> None:
         self.text, self.url, self.model = text, url, model

@@ -19,8 +19,10 @@ def finish_reasons(reasons: list[str]) -> Iterator[None]:
         _COLLECTED.reset(token)
 
 
-def note_finish_reason(reason: str) -> None:
-    """Note why an answer ended, where anybody collects it."""
+def note_finish_reason(reason: str) -> bool:
+    """Note why an answer ended, where anybody collects it; whether that is news."""
     reasons = _COLLECTED.get()
-    if reasons is not None:
-        reasons.append(reason)
+    if reasons is None:
+        return True
+    reasons.append(reason)
+    return reasons.count(reason) == 1

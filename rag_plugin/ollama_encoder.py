@@ -17,6 +17,7 @@ from .errors import CapabilityMissing, ContextOverflow, EncoderError, LLMError
 from .model_families import family_of
 from .ollama.asked import MASK, Asked, address, masked
 from .ollama.exchange import Limits
+from .ollama.refusals import missing
 from .ollama.server import OllamaServer
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         except LLMError as error:
             raise self._clear_error(error) from error
         if not found:
-            missing = f"the Ollama server at {self._asked.url} has no model {self.model_name!r}"
-            raise EncoderError(f"{missing}: get it with `ollama pull {self.model_name}`")
+            raise self._clear_error(missing(self._asked))
         return str(found[0].get("digest") or "")
 
     # ------------------------------------------------------------------ many texts

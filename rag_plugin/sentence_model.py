@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from .errors import ComponentError, MissingPackage
 from .model_families import Family
@@ -29,6 +30,8 @@ def load_model(
 ) -> SentenceTransformer:
     _check_backend(backend, dtype)
     options: dict[str, Any] = {} if dtype == "auto" else {"model_kwargs": {"dtype": getattr(torch, dtype)}}
+    bars = is_progress_bar_enabled()
+    disable_progress_bar()  # a second of work, in a library's caller's terminal
     try:
         return SentenceTransformer(
             # A model of the hub too is loaded as the folder that it is in the cache: whatever else is tried by a name
@@ -47,6 +50,9 @@ def load_model(
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         what = source.name if source.is_local else f"{source.name!r}, in {folder},"
         raise ComponentError(f"{PART}: {what} holds no model that can be loaded: {first}") from error
+    finally:
+        if bars:
+            enable_progress_bar()
 
 
 def _check_backend(backend: str, dtype: str) -> None:

@@ -98,6 +98,18 @@ def documents(tmp_path: Path) -> Path:
     return folder
 
 
+def config_with_ollama(folder: Path, documents: Path, url: str) -> Path:
+    """A config file over these documents that names an Ollama server with the model `fake`."""
+    path = folder / "config.yaml"
+    path.write_text(
+        f"reader: {{type: directory, path: {documents}}}\n"
+        f'encoder: {{type: huggingface, model: "{MINILM}"}}\n'
+        f"store: {{type: faiss, path: {folder / 'index'}}}\n"
+        f'llm: {{type: ollama, model: fake, base_url: "{url}", retries: 0}}\n'
+    )
+    return path
+
+
 @pytest.fixture
 def settings(tmp_path: Path, documents: Path) -> dict[str, Any]:
     """The smallest config over `documents`, as a mapping; no LLM."""

@@ -115,6 +115,7 @@ def test_init_writes_a_config_that_checks_as_it_is() -> None:
     assert done.stderr == (
         "Put documents into docs, then:\n"
         "  rag-plugin -c config.yaml fetch                  downloads the encoder, once\n"
+        "  ollama pull llama3.2                            gets the LLM, once\n"
         '  rag-plugin -c config.yaml ask "your question"\n'
     )
     assert Path("docs").is_dir()

@@ -401,11 +401,18 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "llm: {type: ollama, model: {a: b}}", "llm.model", "text is expected, not a mapping", "", id="mapping"
         ),
         pytest.param(
-            "llm: {type: ollama, model: m, base_url: a/b}",
+            "llm: {type: ollama, model: m, base_url: 'http://gpu:port'}",
             "llm.base_url",
-            "the text 'a/b' does not have the form ^https?://|^[^/\\s]+$",
-            "",
-            id="pattern",
+            "this is no address of a server",
+            "write http://host:port, or host:port as in OLLAMA_HOST",
+            id="address",
+        ),
+        pytest.param(
+            "llm: {type: ollama, model: m, base_url: 'http://gpu:11434/v1/'}",
+            "llm.base_url",
+            "Ollama's own API is asked, which is not under /v1",
+            "leave /v1 out",
+            id="another API",
         ),
         pytest.param(
             "llm: {type: ollama, model: m, temperature: -0.5}",
@@ -886,7 +893,9 @@ def test_one_part_is_built_alone() -> None:
         ("[::1]", "http://[::1]:11434"),
         ("[::]:7", "http://127.0.0.1:7"),
         ("me:word@gpu", "http://me:word@gpu:11434"),
-        ("gpu:port", "http://gpu:port"),  # told when it is asked
+        ("gpu:1/", "http://gpu:1"),
+        ("gpu:1/ollama", "http://gpu:1/ollama"),
+        ("::1", "http://[::1]:11434"),
     ],
 )
 def test_the_address_may_be_what_ollama_host_says(given: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:

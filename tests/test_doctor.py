@@ -19,14 +19,7 @@ from rag_plugin.cli import cli
 from rag_plugin.doctor import Finding, examine
 from rag_plugin.testing import FakeOllama, faults
 
-from .conftest import MINILM
-
-CONFIG = """
-reader: {{type: directory, path: {docs}}}
-encoder: {{type: huggingface, model: "{model}"}}
-store: {{type: faiss, path: {index}}}
-llm: {{type: ollama, model: fake, base_url: "{url}", retries: 0}}
-"""
+from .conftest import config_with_ollama
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +30,7 @@ def ollama() -> Iterator[FakeOllama]:
 
 @pytest.fixture
 def config(tmp_path: Path, documents: Path, ollama: FakeOllama) -> Path:
-    path = tmp_path / "config.yaml"
-    path.write_text(CONFIG.format(docs=documents, model=MINILM, index=tmp_path / "index", url=ollama.url))
-    return path
+    return config_with_ollama(tmp_path, documents, ollama.url)
 
 
 def run(config: Path, *arguments: str) -> Result:
@@ -153,8 +144,8 @@ def test_no_config_at_all(tmp_path: Path) -> None:
             {"llm.model": "llama3.2"},
             "llm",
             "fail",
-            "has no model 'llama3.2': get it with `ollama pull llama3.2`",
-            "",
+            "has no model 'llama3.2'",
+            "ollama pull llama3.2`, or set llm.pull to missing; it has fake:latest",
             id="model absent",
         ),
         pytest.param(
@@ -185,8 +176,8 @@ def test_no_config_at_all(tmp_path: Path) -> None:
             {"llm.base_url": "http://127.0.0.1:9"},
             "llm",
             "fail",
-            "no Ollama server can be reached at http://127.0.0.1:9 for 'fake': start it with `ollama serve`",
-            "",
+            "no Ollama server can be reached at http://127.0.0.1:9 for 'fake'",
+            "start it with `OLLAMA_HOST=127.0.0.1:9 ollama serve`, or set llm.base_url",
             id="no server",
         ),
         pytest.param({"llm": "none"}, "llm", "ok", "passages are found, answers are not written", "", id="no LLM"),
@@ -233,6 +224,18 @@ def test_a_missing_model_is_not_downloaded(config: Path) -> None:
     ]
 
 
+def test_one_model_for_two_parts_and_a_slow_one(config: Path) -> None:
+    with FakeOllama(says="Yes.") as server:
+        settings = {"llm.base_url": server.url, "encoder": {"type": "ollama", "model": "fake", "base_url": server.url}}
+        found = of(findings(config, **settings), "llm", "warn")
+    assert [finding.what for finding in found] == [
+        "fake is encoder and LLM, with settings of their own: each loads it again"
+    ]
+    with FakeOllama(says="Yes, of course.", seconds_per_token=0.6) as server:
+        found = of(findings(config, **{"llm.base_url": server.url}), "llm", "warn")
+    assert [finding.what for finding in found] == ["an answer of 200 words takes some 3 min"]
+
+
 def test_an_old_server_is_told(config: Path) -> None:
     with FakeOllama(says="Yes.", version="0.9.0", old=True) as old:
         (found,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "warn")
@@ -255,7 +258,8 @@ def test_the_memory_that_a_model_needs_and_takes(config: Path, monkeypatch: pyte
     # Weights, and keys and values of 30 layers of 3 heads of 64 numbers of two bytes.
     needed = f"{(98_363_007 + 2000 * 30 * 3 * 64 * 2 * 2) / 1e6:.1f} MB"
     assert any(f"it needs some {needed} of memory" in finding.what for finding in of(found, "llm", "ok"))
-    (short,) = of(found, "llm", "warn")
+    rounds, short = of(found, "llm", "warn")
+    assert rounds.what == "the 5 passages of a question have up to 1,270 tokens, and there is room for 976"
     assert short.what == f"fake needs some {needed}, and 1.0 MB of memory are free"
     assert any(finding.what.endswith("MB, in memory, not on a graphics card") for finding in of(found, "llm", "ok"))
 

@@ -205,7 +205,7 @@ def test_an_empty_text_is_told(small: Small) -> None:
 def test_a_model_that_is_not_there_says_how_to_get_it(small: Small) -> None:
     with pytest.raises(EncoderError) as caught:
         encoder_at(small.url, model="nope").get_query_embedding("x")
-    cure = "get it with `ollama pull nope`; it has e5-small:latest"
+    cure = f"get it with `OLLAMA_HOST={small.url[7:]} ollama pull nope`; it has e5-small:latest"
     assert str(caught.value) == f"the Ollama server at {small.url} has no model 'nope': {cure}"
 
 
@@ -216,8 +216,8 @@ def test_a_server_that_is_not_there_says_how_to_start_it(small: Small) -> None:
         with pytest.raises(EncoderError) as caught:
             ask()
         assert str(caught.value) == (
-            f"no Ollama server can be reached at {small.url} for 'e5-small': start it with `ollama serve`, or set "
-            "encoder.base_url"
+            f"no Ollama server can be reached at {small.url} for 'e5-small': start it with "
+            f"`OLLAMA_HOST={small.url[7:]} ollama serve`, or set encoder.base_url"
         )
 
 
@@ -337,7 +337,7 @@ def test_the_real_server_does_all_this(server: str, settings: dict[str, Any]) ->
     assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
     assert found[0] @ found[2] > 0.999 > found[0] @ found[1]
     assert len(encoder.identity()["weights"]) == 16
-    with pytest.raises(EncoderError, match="has no model 'nope': get it with `ollama pull nope`; it has"):
+    with pytest.raises(EncoderError, match="has no model 'nope': get it with `.*ollama pull nope`; it has"):
         encoder_at(server, model="nope").get_query_embedding("x")
     with pytest.raises(
         EncoderError,

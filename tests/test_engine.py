@@ -511,8 +511,8 @@ def test_building_an_engine_with_ollama_talks_to_no_server(settings: dict[str, A
 def test_a_server_that_is_not_there_is_said_in_one_sentence(settings: dict[str, Any], minilm: Any) -> None:
     settings["llm"] = {"type": "ollama", "model": "qwen3", "base_url": "http://127.0.0.1:9"}
     sentence = (
-        "no Ollama server can be reached at http://127.0.0.1:9 for 'qwen3': start it with `ollama serve`, or set "
-        "llm.base_url"
+        "no Ollama server can be reached at http://127.0.0.1:9 for 'qwen3': start it with "
+        "`OLLAMA_HOST=127.0.0.1:9 ollama serve`, or set llm.base_url"
     )
     engine = build_engine(settings, encoder=minilm)
     with pytest.raises(rag_plugin.LLMError) as caught:

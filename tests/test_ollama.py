@@ -174,7 +174,7 @@ def test_a_prompt_of_three_times_the_context_is_never_cut_in_silence(server: str
     size = len(words) * messages
     assert str(caught.value) == (
         f"a prompt of {size:,} bytes is longer than the context of 2,048 tokens that '{MODEL}' at {server} has; set "
-        "llm.context_window higher, or retriever.top_k lower"
+        "llm.context_window higher, set retriever.top_k lower, or ask a shorter question"
     )
     assert (caught.value.url, caught.value.model) == (server, MODEL)
 
@@ -267,8 +267,8 @@ def test_a_model_that_is_not_there_says_how_to_get_it(
         with pytest.raises(ModelMissing) as caught:
             ask()
         assert str(caught.value) == (
-            f"the Ollama server at {server} has no model 'smollm:135m': get it with `ollama pull smollm:135m`, or set "
-            f"llm.pull to missing; it has {MODEL}"
+            f"the Ollama server at {server} has no model 'smollm:135m': get it with `OLLAMA_HOST={server[7:]} ollama "
+            f"pull smollm:135m`, or set llm.pull to missing; it has {MODEL}"
         )
 
 
@@ -283,9 +283,9 @@ def test_no_server() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ServerUnreachable) as caught:
         llm_of(url, retries=1).complete("x")
-    assert str(caught.value) == (
-        f"no Ollama server can be reached at {url} for '{MODEL}': start it with `ollama serve`, or set llm.base_url"
-    )
+    cure = f"start it with `OLLAMA_HOST={url[7:]} ollama serve`, or set llm.base_url"
+    assert str(caught.value) == f"no Ollama server can be reached at {url} for '{MODEL}': {cure}"
+    assert caught.value.cure == cure
 
 
 def test_a_server_that_is_too_slow_says_which_setting_to_raise(server: str) -> None:

@@ -40,7 +40,9 @@ from rag_plugin.errors import (
     ServerBusy,
     ServerUnreachable,
 )
+from rag_plugin.ollama.asked import Asked
 from rag_plugin.ollama.llm import OllamaLLM
+from rag_plugin.ollama.refusals import unreachable
 from rag_plugin.testing import Answer, FakeOllama, Fault, faults, recorded, tokens
 from rag_plugin.testing.counting import prompt_tokens
 
@@ -242,8 +244,8 @@ def test_a_server_that_is_not_there(form: str) -> None:
         with pytest.raises(ServerUnreachable) as caught:
             ask(llm_of(server), form)
         assert str(caught.value) == (
-            f"no Ollama server can be reached at {server.url} for '{MODEL}': start it with `ollama serve`, or set "
-            "llm.base_url"
+            f"no Ollama server can be reached at {server.url} for '{MODEL}': start it with "
+            f"`OLLAMA_HOST={server.url[7:]} ollama serve`, or set llm.base_url"
         )
         assert (caught.value.url, caught.value.model) == (server.url, MODEL)
     finally:
@@ -269,8 +271,8 @@ def test_a_model_that_is_missing_names_those_that_are_there(server: FakeOllama, 
     with pytest.raises(ModelMissing) as caught:
         ask(llm_of(server), form)
     assert str(caught.value) == (
-        f"the Ollama server at {server.url} has no model 'fake:latest': get it with `ollama pull fake:latest`, or set "
-        "llm.pull to missing; it has fake:8b"
+        f"the Ollama server at {server.url} has no model 'fake:latest': get it with `OLLAMA_HOST={server.url[7:]} "
+        "ollama pull fake:latest`, or set llm.pull to missing; it has fake:8b"
     )
 
 
@@ -280,7 +282,7 @@ def test_a_model_is_missing_and_the_names_do_not_come(server: FakeOllama) -> Non
     started = time.perf_counter()
     with pytest.raises(ModelMissing) as caught:
         llm_of(server, token_timeout=0.2).complete("x")
-    assert str(caught.value).endswith("get it with `ollama pull fake:latest`, or set llm.pull to missing")
+    assert str(caught.value).endswith(" ollama pull fake:latest`, or set llm.pull to missing")
     assert time.perf_counter() - started < 1
     server.recover()
     with pytest.raises(ModelMissing, match="; it has none yet$"):
@@ -387,6 +389,22 @@ def test_a_server_that_does_not_speak_http() -> None:
         with pytest.raises(AnswerBroken, match=r"without sending a response; is llm\.base_url right\?"):
             OllamaLLM(MODEL, base_url=url, retries=0).complete("x")
         thread.join()
+
+
+def test_the_cure_fits_the_place() -> None:
+    for url, cure in (
+        ("http://localhost:9", "start it with `OLLAMA_HOST=localhost:9 ollama serve`, or set llm.base_url"),
+        ("http://no-such-machine.invalid:9", "is llm.base_url right?"),
+    ):
+        with pytest.raises(ServerUnreachable) as caught:
+            OllamaLLM(MODEL, base_url=url, retries=0).complete("x")
+        assert caught.value.cure.startswith(cure)
+        assert str(caught.value).endswith(caught.value.cure)
+    there = unreachable(Asked("http://gpu:11434", "llama3.2"))
+    assert there.cure.startswith("does it run there, and listen to other machines (OLLAMA_HOST=0.0.0.0)? If it is else")
+    here = Asked("http://localhost:11434", "llama3.2")
+    assert here.command("pull llama3.2") == "`ollama pull llama3.2`"
+    assert Asked("http://gpu:11434").command("pull x") == "`OLLAMA_HOST=gpu:11434 ollama pull x`"
 
 
 def test_https_where_only_http_is(server: FakeOllama) -> None:
@@ -638,7 +656,7 @@ def ran(server: FakeOllama, code: str, *, flags: tuple[str, ...] = ()) -> tuple[
     """A fresh interpreter that has an LLM for the server; and the time when it printed its first line."""
     script = textwrap.dedent("""
         import asyncio, os, sys, threading, time
-        from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+        from llama_index.core.llms import ChatMessage
         from rag_plugin.ollama.llm import OllamaLLM
         llm = OllamaLLM("fake:latest", base_url=sys.argv[1], context_window=2048)
         print("ready", flush=True)
@@ -975,7 +993,7 @@ def test_a_streamed_answer_that_breaks_off(
 def test_an_old_server_is_found_out_through_the_engine(
     engine_settings: dict[str, Any], minilm: Any, documents: Path, server: FakeOllama
 ) -> None:
-    server.old = True
+    server.old, server.version = True, "0.9.0"
     write_code(documents)
     engine = build_engine(engine_settings, overrides=LONG, encoder=minilm)
     assert str(engine.query("What is the code of the ferry?")) == SAYS

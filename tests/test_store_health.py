@@ -77,6 +77,7 @@ def test_info_of_an_index_that_is_not_there_touches_nothing(store: FaissStore, p
         "language": "english",
         "cached_vectors": 0,
         "unfinished": 0,
+        "writer": None,
         "fingerprint": {},
     }
     assert not path.exists()

@@ -14,6 +14,8 @@ import click
 from .. import __version__
 
 if TYPE_CHECKING:
+    import logging
+
     from ..config import Config
     from ..engine import RagEngine
 
@@ -121,11 +123,44 @@ def quiet_libraries() -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     log = logging.getLogger("rag_plugin")
     if not log.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.setLevel(logging.WARNING)
-        log.addHandler(handler)
+        log.addHandler(_warnings_on_stderr())
     yield
+
+
+def _warnings_on_stderr() -> logging.Handler:
+    import logging
+
+    class Noting(logging.Handler):
+        """Not a StreamHandler, which would keep the stderr of now."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            note(self.format(record))
+
+    handler = Noting(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
+@contextmanager
+def warnings_afterwards() -> Iterator[None]:
+    """What is told while an answer is written comes after it, not in its midst."""
+    import logging
+    from logging.handlers import MemoryHandler
+
+    log = logging.getLogger("rag_plugin")
+    own = list(log.handlers)
+    kept = [MemoryHandler(1000, logging.CRITICAL + 1, handler) for handler in own]
+    for handler, keeper in zip(own, kept):
+        keeper.setLevel(handler.level)
+        log.removeHandler(handler)
+        log.addHandler(keeper)
+    try:
+        yield
+    finally:
+        for handler, keeper in zip(own, kept):
+            log.removeHandler(keeper)
+            keeper.close()  # which hands over what it kept
+            log.addHandler(handler)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

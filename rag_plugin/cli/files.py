@@ -34,6 +34,7 @@ def init(settings: Settings, directory: Path) -> None:
     note(
         f"Put documents into {documents}, then:\n"
         f"  rag-plugin -c {target} fetch                  downloads the encoder, once\n"
+        f"  ollama pull llama3.2                            gets the LLM, once\n"
         f'  rag-plugin -c {target} ask "your question"'
     )
 

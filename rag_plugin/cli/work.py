@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import RagPluginError
-from .common import Settings, cli, common, note, quiet_libraries, while_loading
+from .common import WORK_FAILED, Settings, cli, common, note, quiet_libraries, warnings_afterwards, while_loading
 
 if TYPE_CHECKING:
     from ..engine import RagEngine
@@ -99,12 +99,16 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
     if question is not None:
         _answer(engine, question, as_json)
         return
-    if sys.stdin.isatty():
-        note("Ask away; Ctrl-D ends.")
+    talking = sys.stdin.isatty()
+    if talking:
+        note("Ask away, each question by itself; Ctrl-D ends.")
+    failed = False
     while True:
         try:
-            question = input("? " if sys.stdin.isatty() else "")
+            question = input("? " if talking else "")
         except EOFError:
+            if failed and not talking:
+                raise click.exceptions.Exit(WORK_FAILED) from None
             return
         except KeyboardInterrupt:
             note("")
@@ -118,6 +122,7 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
         except MissingLLM:
             raise
         except RagPluginError as error:
+            failed = True
             note(f"error: {error}")
 
 
@@ -139,21 +144,29 @@ def _load_llm(engine: RagEngine) -> None:
 
 
 def _answer(engine: RagEngine, question: str, as_json: bool) -> None:
-    response: Any = engine.query(question)
+    with warnings_afterwards():
+        _say_answer(engine.query(question), question, as_json)
+
+
+def _say_answer(response: Any, question: str, as_json: bool) -> None:
     if as_json:
         sources = [
             {"score": item.score, "document": item.node.ref_doc_id, "place": _place(item.node)}
             for item in response.source_nodes
         ]
-        data = {"question": question, "answer": str(response), "sources": sources}
+        reason = (response.metadata or {}).get("finish_reason")
+        data = {"question": question, "answer": str(response), "finish_reason": reason, "sources": sources}
         click.echo(json.dumps(data, ensure_ascii=False))
         return
+    if not response.source_nodes:
+        note("nothing was found in the documents")
     stream = getattr(response, "response_gen", None)
     for piece in stream if stream is not None else [str(response)]:
         click.echo(piece, nl=False)
         sys.stdout.flush()
     click.echo("\n")
-    click.secho("Sources", bold=True)
+    if response.source_nodes:
+        click.secho("Sources", bold=True)
     for item in response.source_nodes:
         click.echo(f"  {item.score if item.score is not None else 0:.3f}  {_source(item.node)}")
 

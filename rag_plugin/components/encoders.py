@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..config.paths import ModelFiles
-from .servers import LOCAL, BaseUrl, Headers, KeepAlive, Retries
+from ..registry import rule
+from .servers import LOCAL, BaseUrl, Headers, KeepAlive, Retries, address_that_can_be
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -103,6 +104,7 @@ def huggingface(
     )
 
 
+@rule(address_that_can_be)
 def ollama(
     callback_manager: CallbackManager,
     *,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..config.paths import ModelFiles
+from ..errors import ComponentError
 from ..registry import rule
-from .servers import LOCAL, BaseUrl, Headers, KeepAlive, Retries
+from .servers import LOCAL, BaseUrl, Headers, KeepAlive, Retries, address_that_can_be
 
 if TYPE_CHECKING:
     from llama_index.core.callbacks import CallbackManager
@@ -36,6 +38,7 @@ def _known_options(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
         yield "options", f"{name!r} is a setting here", f"write it as {SETTINGS[name]}"
 
 
+@rule(address_that_can_be)
 @rule(_room_for_prompts)
 @rule(_known_options)
 def ollama(
@@ -95,7 +98,12 @@ def ollama(
 ) -> LLM:
     """A model on an Ollama server. Building it does not talk to the server."""
     from ..ollama.asked import address
-    from ..ollama.llm import OllamaLLM
+
+    try:
+        from ..ollama.llm import OllamaLLM
+    except ValueError as error:  # the package `ollama` makes a client of it as soon as it is imported
+        host = os.environ.get("OLLAMA_HOST", "")
+        raise ComponentError(f"llm: the environment variable OLLAMA_HOST is no address: {host!r}") from error
 
     chosen = {
         "seed": seed,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 from pydantic import Field
 
 BaseUrl = Annotated[
     str,
     Field(
-        pattern=r"^https?://|^[^/\s]+$",
+        min_length=1,
         description="Where the server listens; `${OLLAMA_HOST:-http://localhost:11434}` follows the environment.",
     ),
 ]
@@ -29,3 +30,12 @@ Headers = Annotated[
 ]
 
 LOCAL = "http://localhost:11434"
+
+
+def address_that_can_be(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """A rule for settings with a `base_url`."""
+    from ..ollama.asked import why_no_address
+
+    found = why_no_address(settings["base_url"])
+    if found is not None:
+        yield "base_url", *found

@@ -8,6 +8,7 @@ closes another complains then.
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
@@ -192,7 +193,7 @@ class Exchange:
 
     def _late(self, what: str, limit: float, setting: str) -> LLMTimeout:
         late = self._asked.error(
-            LLMTimeout, f"{what} {limit:g} s; if it is only slow, set {self._asked.slot}.{setting} higher"
+            LLMTimeout, f"{what} {limit:g} s", f"; if it is only slow, set {self._asked.slot}.{setting} higher"
         )
         late.limit = setting
         return late
@@ -204,7 +205,8 @@ class Exchange:
                 raise self._asked.error(
                     LLMError,
                     f"the header {name!r} cannot be sent to {self._asked}: its value holds a line end, a space at an "
-                    f"end or a sign that is no ASCII; look at {self._asked.slot}.headers",
+                    "end or a sign that is no ASCII",
+                    f"; look at {self._asked.slot}.headers",
                 )
 
     @contextmanager
@@ -221,10 +223,10 @@ class Exchange:
             if "SSL" in str(error):
                 raise asked.error(
                     ServerUnreachable,
-                    f"no safe connection to {asked.url}{asked.on_behalf}: {error}; is it http:// there, or does its "
-                    "certificate have to be trusted first (SSL_CERT_FILE)?",
+                    f"no safe connection to {asked.url}{asked.on_behalf}: {error}",
+                    "; is it http:// there, or does its certificate have to be trusted first (SSL_CERT_FILE)?",
                 ) from error
-            raise unreachable(asked) from error
+            raise unreachable(asked, name_unknown=_is_about_a_name(error)) from error
         except (httpx.InvalidURL, UnicodeError) as error:
             raise asked.error(
                 ServerUnreachable, f"{asked.url} is no address of a server{asked.on_behalf}: {error}"
@@ -234,9 +236,18 @@ class Exchange:
             cure = f"is {asked.slot}.base_url right? If so, " if nothing else ""
             raise asked.error(
                 AnswerBroken,
-                f"the connection to {asked} broke: {str(error).rstrip('.') or type(error).__name__}; {cure}ask again, "
-                "and look into the server's log if it happens again",
+                f"the connection to {asked} broke: {str(error).rstrip('.') or type(error).__name__}",
+                f"; {cure}ask again, and look into the server's log if it happens again",
             ) from error
+
+
+def _is_about_a_name(error: BaseException | None) -> bool:
+    """Whether the machine's name is not known."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @lru_cache(maxsize=1)

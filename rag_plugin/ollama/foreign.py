@@ -5,9 +5,9 @@ from __future__ import annotations
 from traceback import walk_tb
 from typing import Any
 
-from ..errors import LLMError, LLMTimeout, ModelMissing
+from ..errors import LLMError, LLMTimeout
 from .asked import Asked, without_credentials
-from .refusals import unreachable
+from .refusals import missing, unreachable
 
 _ITS_MODULE = "llama_index.llms.ollama"
 
@@ -26,15 +26,12 @@ def llm_error(llm: Any, error: BaseException) -> LLMError | None:
         waited = getattr(llm, "request_timeout", None)
         longer = "" if waited is None else f" for {waited:g} s"
         late = asked.error(
-            LLMTimeout, f"{asked} was silent{longer}: if it is still loading, set llm.request_timeout higher"
+            LLMTimeout, f"{asked} was silent{longer}", ": if it is still loading, set llm.request_timeout higher"
         )
         late.limit = "request_timeout"
         return late
     if getattr(error, "status_code", None) == 404:
-        return asked.error(
-            ModelMissing,
-            f"the Ollama server at {asked.url} has no model {asked.model!r}: get it with `ollama pull {asked.model}`",
-        )
+        return missing(asked)
     return asked.error(LLMError, f"{asked} failed: {name}: {error}")
 
 

@@ -221,6 +221,8 @@ class OllamaLLM(Ollama):
         check_options(given)
         options = {"temperature": self.temperature, "num_predict": self.max_tokens, **self.additional_kwargs, **given}
         if max_tokens is not None:
+            if max_tokens <= 0:
+                raise ValueError(f"max_tokens must be greater than 0, not {max_tokens}")
             options["num_predict"] = max_tokens
         if options.get("num_ctx") is None:
             options["num_ctx"] = await self._known.find_window()
@@ -259,8 +261,8 @@ class OllamaLLM(Ollama):
             if can and "tools" not in can:
                 raise known.asked.error(
                     CapabilityMissing,
-                    f"{known.asked} does not support tools; it can do {', '.join(can)}. After engine.warm_up() that is "
-                    "known, and LlamaIndex's routers and agents do without",
+                    f"{known.asked} does not support tools; it can do {', '.join(can)}",
+                    ". After engine.warm_up() that is known, and LlamaIndex's routers and agents do without",
                 )
         request = Request(body, known)
         refuses = await known.refuses_long_prompts()
@@ -380,6 +382,6 @@ class OllamaLLM(Ollama):
             asked, first = self._known.asked, error.errors()[0]
             raise asked.error(
                 AnswerBroken,
-                f"the answer of {asked} is no whole {output_cls.__name__}: {first['msg']}; if it was cut, set "
-                "llm.max_tokens higher",
+                f"the answer of {asked} is no whole {output_cls.__name__}: {first['msg']}",
+                "; if it was cut, set llm.max_tokens higher",
             ) from error

@@ -13,11 +13,15 @@ OPTIONS = frozenset(
 )
 
 
+SAID_OTHERWISE = ("max_tokens", "think", "format", "keep_alive")
+"""What a call or a config says by names that are no option's."""
+
+
 def unknown_option(names: Iterable[str]) -> tuple[str, str] | None:
     """The first name that is no option, and what to do about it."""
     for name in names:
         if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, 1, 0.6)
+            near = difflib.get_close_matches(name, [*OPTIONS, *SAID_OTHERWISE], 1, 0.6)
             return name, f"did you mean {near[0]!r}?" if near else "it would be ignored by the server"
     return None
 

@@ -45,10 +45,14 @@ class Request:
     def too_long(self) -> ContextOverflow:
         """The error, of which the counter learns."""
         self._known.counter.too_long()
+        facts = self._known.facts
+        most = facts is not None and facts.limit is not None and self._context >= facts.limit
+        higher = "" if most else "set llm.context_window higher, "
         self.overflow = self._asked.error(
             ContextOverflow,
             f"a prompt of {self._bytes:,} bytes is longer than the context of {self._context:,} tokens that "
-            f"{self._asked} has; set llm.context_window higher, or retriever.top_k lower",
+            f"{self._asked} has",
+            f"; {higher}set retriever.top_k lower, or ask a shorter question",
         )
         return self.overflow
 
@@ -92,9 +96,9 @@ class Request:
         full = bool(read) and read + said >= self._context - 1 and not 0 < self._limit <= said
         if read and read + said > self._context + 1:  # an old server, which lets go of the question to go on
             reason, full = "length", True
-        note_finish_reason(reason)
+        news = note_finish_reason(reason)
         if reason == "length":
-            if full or self._limit == max_tokens:
+            if news and (full or self._limit == max_tokens):
                 cure = "llm.context_window" if full else "llm.max_tokens"
                 _log.warning(
                     "the answer of %r was cut after %d tokens; set %s higher for longer ones",
@@ -103,7 +107,7 @@ class Request:
         elif self.answer.is_empty and self._messages:
             raise self._asked.error(
                 AnswerBroken,
-                f"{self._asked} {'thought, and then ' if self.answer.thinking else ''}gave an empty answer; ask in "
-                "other words, or take another model",
+                f"{self._asked} {'thought, and then ' if self.answer.thinking else ''}gave an empty answer",
+                "; ask in other words, or take another model",
             )
         return reason

@@ -22,7 +22,7 @@ from ..errors import (
 )
 from .asked import Asked, without_credentials
 from .exchange import Deadline, Exchange, Limits
-from .refusals import not_ollama
+from .refusals import missing, not_ollama
 
 _log = logging.getLogger(__package__)
 
@@ -103,8 +103,7 @@ class OllamaServer:
             family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
             there = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
             known = f"; it has {', '.join(there)}" if there else "; it has none yet"
-        pull = ", or set llm.pull to missing" if self.slot == "llm" else ""
-        return self.asked(model).error(ModelMissing, f"{error}: get it with `ollama pull {model}`{pull}{known}")
+        return missing(self.asked(model), pull=self.slot == "llm", known=known)
 
     # ------------------------------------------------------------------ about models
 
@@ -165,8 +164,8 @@ class OllamaServer:
         except LLMError as error:
             raise self.asked(model).error(
                 PullFailed,
-                f"{self.asked()} could not download {model!r}: {_reason(error)}; is the name right, and has "
-                "the server a network and room on its disk?",
+                f"{self.asked()} could not download {model!r}: {_reason(error)}",
+                "; is the name right, and has the server a network and room on its disk?",
             ) from error
         finally:
             await exchange.aclose()
@@ -239,13 +238,14 @@ class Stream:
         if self._again >= 29:
             return self._asked.error(
                 AnswerBroken,
-                f"{self._asked} said {self._said!r} again and again until the server stopped it; ask in other words, "
-                "set llm.repeat_penalty higher, or take another model",
+                f"{self._asked} said {self._said!r} again and again until the server stopped it",
+                "; ask in other words, set llm.repeat_penalty higher, or take another model",
             )
         return self._asked.error(
             AnswerBroken,
             f"the answer of {self._asked} broke off before it was done: the server or something between closed the "
-            "connection; ask again, and look into the server's log if it happens again",
+            "connection",
+            "; ask again, and look into the server's log if it happens again",
         )
 
 

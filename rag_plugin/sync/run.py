@@ -108,6 +108,8 @@ class _Run:
             self.found.cutter.unseen.left,
             time.perf_counter() - started,
         )
+        if not items:
+            _log.warning("there are no documents: put some where reader.path says, or let that name others")
         for name, reason in self.found.failed:
             _log.warning("%s was not synced: %s", name, reason)
         _log.info("%s: %s", self.path, report)

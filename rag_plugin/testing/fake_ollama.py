@@ -216,7 +216,7 @@ class FakeOllama:
         name = str(body.get("model") or "")
         if not name:
             return error_reply(400, "invalid model name")
-        if name in self.pullable:
+        if _tagged(name) in map(_tagged, self.pullable):
             self.models.append(_tagged(name))
             found = recorded.pulling()
         else:
@@ -276,6 +276,8 @@ class FakeOllama:
         answer = Answer(said) if isinstance(said, str) else said
         shift = self.old or body.get("shift") is not False
         lines = answer_lines(answer, body, prompt=prompt, context=context, shift=shift)
+        if self.seconds_per_token:
+            lines[-1]["eval_duration"] = round(lines[-1]["eval_count"] * self.seconds_per_token * 1e9)
         if body.get("stream") is False:
             return later(object_reply(joined(lines)), waits)
         pieces: list[Any] = []

@@ -3,6 +3,10 @@
 `FakeOllama.fail` takes these and any function of your own. `after` counts the pieces that are sent before; for a chat
 a piece is a line with one token.
 
+In time: `slow_first_token`, `early_headers`, `stall`, `drip`. The connection ends: `drop`, `close`, `no_done`,
+`wrong_content_length`. Within an answer: `garbage_line`, `error_line`, `torn_characters`, `cut_character`,
+`empty_answer`. Another answer: `status`, `busy`, `refused_access`, `html`, `redirect`, `other_json`.
+
 >>> from rag_plugin.testing import Reply, faults
 >>> faults.drop(after=1)(Reply(pieces=(b"one\\n", b"two\\n"))).pieces
 (b'one\\n', <Moment.RESET: 'reset'>)
@@ -116,7 +120,7 @@ def torn_characters() -> Fault:
 
 
 def cut_character() -> Fault:
-    """The first character of several bytes loses its last byte."""
+    """The first character of several bytes loses its last byte; where there is none, half of one comes first."""
 
     def spoil(reply: Reply) -> Reply:
         for number, piece in enumerate(reply.pieces):
@@ -126,7 +130,7 @@ def cut_character() -> Fault:
                 return replace(
                     reply, pieces=(*reply.pieces[:number], piece[:at] + piece[at + 1 :], *reply.pieces[number + 1 :])
                 )
-        raise ValueError("the answer has no character of several bytes that could be cut")
+        return _put(reply, 0, "é".encode()[:1], go_on=True)
 
     return spoil
 
