@@ -250,9 +250,9 @@ def test_a_model_that_writes_nothing(config: Path) -> None:
 
 
 def test_the_memory_that_a_model_needs_and_takes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rag_plugin import doctor
+    from rag_plugin.doctor import llm
 
-    monkeypatch.setattr(doctor, "_free_memory", lambda: 1_000_000)
+    monkeypatch.setattr(llm, "free_memory", lambda: 1_000_000)
     with FakeOllama(says="Yes.") as server:  # in which nothing is loaded yet
         found = findings(config, **{"llm.context_window": 2000, "llm.base_url": server.url})
     # Weights, and keys and values of 30 layers of 3 heads of 64 numbers of two bytes.

@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from .errors import ConfigError, LLMError, ModelMissing, RagPluginError
+from ..errors import ConfigError, LLMError, RagPluginError
+from .findings import Finding, Level, as_size, free_memory
+from .llm import LookAtLLM
 
 if TYPE_CHECKING:
-    from .config import Config
-    from .config.build import Assembly
-    from .documents import Listed, Unlisted
-    from .ollama.llm import OllamaLLM
+    from ..config import Config
+    from ..config.build import Assembly
+    from ..documents import Listed, Unlisted
 
 _log = logging.getLogger(__name__)
-
-Level = Literal["ok", "warn", "fail", "skip"]
 
 _PACKAGES = ("rag-plugin", "llama-index-core", "sentence-transformers", "torch", "faiss-cpu", "tantivy")
 _MANY_DOCUMENTS = 2_000  # reading more only to foretell a sync would take longer than a person waits
 _MANY_NODES = 200_000  # likewise for checking each row of an index
-_PROMPT = 200  # tokens of the question and what stands around the passages
-_SLOW = 3.0  # tokens per second
 _TEXT_BYTES = 3_000  # of a node in SQLite and the lexical index, beside its vector
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one look found: `level`, `name` of what was looked at, `what` was found, and the `cure` where one is due."""
-
-    level: Level
-    name: str
-    what: str
-    cure: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Finding]:
@@ -72,7 +52,7 @@ def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Fin
     if config is None:
         yield Finding("skip", "all else", "needs a config that is right")
         return
-    from .config.build import Assembly
+    from ..config.build import Assembly
 
     assembly = Assembly(config)
     doctor = _Doctor(config, assembly)
@@ -80,7 +60,8 @@ def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Fin
     yield from _seen("encoder", doctor.encoder)
     yield from _seen("index", doctor.index)
     yield from _seen("sync", doctor.sync)
-    yield from _seen("llm", lambda: doctor.llm(ask_llm))
+    look = LookAtLLM(config, assembly, has_encoder=doctor.has_encoder)
+    yield from _seen("llm", lambda: look.look(ask_llm))
 
 
 def _seen(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -137,7 +118,7 @@ class _Doctor:
     # ------------------------------------------------------------------ documents and vectors
 
     def reader(self) -> Iterator[Finding]:
-        from .documents import DocumentSource, Unlisted
+        from ..documents import DocumentSource, Unlisted
 
         reader = self.assembly.get("reader")
         if not isinstance(reader, DocumentSource):
@@ -157,8 +138,8 @@ class _Doctor:
             yield Finding("ok", "reader", f"{len(self.items) - len(bad):,} documents")
 
     def encoder(self) -> Iterator[Finding]:
-        from .encoding import encode_queries
-        from .tokens import limit
+        from ..encoding import encode_queries
+        from ..tokens import limit
 
         started = time.perf_counter()
         encoder = self.assembly.get("encoder")
@@ -198,7 +179,7 @@ class _Doctor:
             "ok", "index", f"{found.documents:,} documents, {found.nodes:,} nodes, {found.bytes / 1e6:,.1f} MB"
         )
         if self.has_encoder and found.fingerprint:
-            from .sync.fingerprint import CURE, all_differences, fingerprint_of
+            from ..sync.fingerprint import CURE, all_differences, fingerprint_of
 
             level: Level = "fail" if self.config.sync.on_change == "error" else "warn"
             for difference in all_differences(found.fingerprint, fingerprint_of(self.assembly)):
@@ -212,7 +193,7 @@ class _Doctor:
             cure = "rag-plugin sync --dry-run tells what it would do"
             yield Finding("skip", "sync", f"{len(self.items):,} documents are many to read for this", cure)
             return
-        from .sync import plan_sync
+        from ..sync import plan_sync
 
         plan = plan_sync(self.assembly)
         for name, reason in plan.failed[:5]:
@@ -229,147 +210,12 @@ class _Doctor:
         free = shutil.disk_usage(folder).free
         if needed > 0.9 * free:
             cure = "make room, or let store.path name another disk"
-            yield Finding("fail", "sync", f"it needs some {_size(needed)} of disk, and {_size(free)} are free", cure)
-        memory = _free_memory()
+            yield Finding(
+                "fail", "sync", f"it needs some {as_size(needed)} of disk, and {as_size(free)} are free", cure
+            )
+        memory = free_memory()
         held = plan.nodes * 4 * self.dimension * 2.2
         if memory is not None and held > 0.8 * memory:
             cure = "set store.index to IVF and store.precision to int8"
-            what = f"making the index needs some {_size(held)} of memory, and {_size(memory)} are free"
+            what = f"making the index needs some {as_size(held)} of memory, and {as_size(memory)} are free"
             yield Finding("warn", "sync", what, cure)
-
-    # ------------------------------------------------------------------ LLM
-
-    def llm(self, ask: bool) -> Iterator[Finding]:
-        if self.config.llm.type == "none":
-            yield Finding("ok", "llm", "none: passages are found, answers are not written")
-            return
-        if not self.config.asks_llm:
-            yield Finding("skip", "llm", f"the synthesizer {self.config.synthesizer.type!r} asks none")
-            return
-        started = time.perf_counter()
-        llm = self.assembly.get("llm")
-        there = True
-        if self.config.llm.type == "ollama":
-            there = yield from self._ollama(llm)
-        else:
-            yield Finding("ok", "llm", f"{self.config.llm.type} is built; {time.perf_counter() - started:.1f} s")
-        if ask and there:
-            yield from self._answer(llm)
-
-    def _ollama(self, llm: OllamaLLM) -> Generator[Finding, None, bool]:
-        """Whether the model is there to be asked; to download it is not for this."""
-        from . import bridge
-        from .ollama.facts import ModelFacts
-        from .ollama.server import refuses_long_prompts
-
-        server, model = llm.server, llm.model
-        version = bridge.run(server.version(model))
-        yield Finding("ok", "llm", f"Ollama {version} at {server.url}")
-        if refuses_long_prompts(version) is False:
-            what = f"Ollama {version} cuts a prompt that is too long, which is found out by counting only"
-            yield Finding("warn", "llm", what, "0.13 and later refuse such a prompt: update the server")
-        try:
-            facts = ModelFacts.of(bridge.run(server.show(model)))
-        except ModelMissing as error:
-            if llm.pull != "missing":
-                raise
-            what = str(error).removesuffix(f": {error.cure}")
-            yield Finding("warn", "llm", what, "the first question downloads it (llm.pull: missing)")
-            return False
-        said, window = llm.context_window, facts.window(llm.context_window)
-        listed = bridge.run(server.listed(model))
-        needed = int(listed[0].get("size", 0)) if listed else 0
-        needed += (facts.cache_bytes or 0) * window
-        most = f", at most {facts.limit:,}" if facts.limit else ""
-        what = f"{model} ({facts.size}): a context of {window:,} tokens{most}; it needs some {_size(needed)} of memory"
-        yield Finding("ok", "llm", what)
-        if said > window:
-            what = f"llm.context_window is {said:,}, and {model} has at most {window:,}"
-            yield Finding("warn", "llm", what, f"that much is taken; set llm.context_window to {window} or less")
-            llm.context_window = window  # so that it is not told again
-        yield from self._rounds(window - llm.max_tokens)
-        yield from self._two_of_one(llm)
-        can = facts.capabilities
-        if can and "completion" not in can:
-            what = f"{model} can do {', '.join(can)} only, and answers no questions"
-            yield Finding("fail", "llm", what, "set llm.model to one that writes, such as llama3.2")
-            return False
-        if llm.thinking and can and "thinking" not in can:
-            what = f"llm.thinking is set, and {model} can do {', '.join(can)} only"
-            yield Finding("fail", "llm", what, "leave llm.thinking out, or take another model")
-            return False
-        here = urlsplit(server.url).hostname in ("localhost", "127.0.0.1", "::1")
-        memory = _free_memory()
-        if here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
-            what = f"{model} needs some {_size(needed)}, and {_size(memory)} of memory are free"
-            cure = "take a smaller model or llm.context_window, unless it fits into a graphics card"
-            yield Finding("warn", "llm", what, cure)
-        return True
-
-    def _rounds(self, room: int) -> Iterator[Finding]:
-        """Whether the passages of a question fit into one prompt."""
-        from .tokens import limit
-
-        top_k = int(self.config.retriever.settings.get("top_k") or 0)
-        settings = self.config.chunker.settings if self.config.chunker is not None else {}
-        size = settings.get("chunk_size") or (limit(self.assembly.get("encoder")) if self.has_encoder else None)
-        needed = top_k * int(size or 0)
-        if needed > room - _PROMPT:
-            what = f"the {top_k} passages of a question have up to {needed:,} tokens, and there is room for {room:,}"
-            cure = "set llm.context_window higher or retriever.top_k lower, or a question takes several answers"
-            yield Finding("warn", "llm", what, cure)
-
-    def _two_of_one(self, llm: OllamaLLM) -> Iterator[Finding]:
-        """Whether the server has to load one model in two ways by turns."""
-        from .ollama_encoder import OllamaEncoder
-
-        encoder = self.assembly.get("encoder") if self.has_encoder else None
-        if isinstance(encoder, OllamaEncoder) and (encoder.base_url, encoder.model_name) == (llm.base_url, llm.model):
-            what = f"{llm.model} is encoder and LLM, with settings of their own: each loads it again"
-            yield Finding("warn", "llm", what, "take a model that is made for embeddings, such as nomic-embed-text")
-
-    def _answer(self, llm: Any) -> Iterator[Finding]:
-        loading = llm.warm_up() if hasattr(llm, "warm_up") else 0.0
-        started = time.perf_counter()
-        remote = self.config.llm.type == "ollama"
-        response = llm.complete("Say yes.", **({"max_tokens": 8} if remote else {}))
-        seconds = time.perf_counter() - started
-        raw = response.raw if isinstance(response.raw, dict) else {}
-        count, spent = raw.get("eval_count"), raw.get("eval_duration")
-        speed = f", {count / spent * 1e9:,.0f} tokens/s" if count and spent else ""
-        place = f"; {_where(llm)}" if remote else ""
-        if count and spent and count / spent * 1e9 < _SLOW:
-            what = f"an answer of 200 words takes some {270 * spent / count / 6e10:,.0f} min"
-            yield Finding("warn", "llm", what, "take a smaller model, or a machine with a graphics card")
-        yield Finding("ok", "llm", f"it answers: loaded in {loading:.1f} s, answered in {seconds:.1f} s{speed}{place}")
-
-
-def _where(llm: OllamaLLM) -> str:
-    """Where a server holds a model."""
-    from . import bridge
-
-    found = bridge.run(llm.server.running(llm.model)) or {}
-    size, card = int(found.get("size") or 0), int(found.get("size_vram") or 0)
-    if not size:
-        return "it was not kept in memory"
-    if not card:
-        return f"{_size(size)}, in memory, not on a graphics card"
-    return f"{_size(size)}, " + ("all on a graphics card" if card >= size else f"{card / size:.0%} on a graphics card")
-
-
-def _free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            found = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(found.split()[1]) * 1024
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
