@@ -271,7 +271,7 @@ class OllamaLLM(Ollama):
         pulled = not known.pulls
         while True:
             try:
-                async with aclosing(self.server.stream("/api/chat", body, model=self.model)) as lines:
+                async with aclosing(known.server.stream("/api/chat", body, model=self.model)) as lines:
                     async for line in lines:
                         request.answer.add(line["message"])
                         reason = None
