@@ -232,8 +232,7 @@ class Exchange:
                 ServerUnreachable, f"{asked.url} is no address of a server{asked.on_behalf}: {error}"
             ) from error
         except httpx.HTTPError as error:
-            nothing = self._response is None and isinstance(error, httpx.RemoteProtocolError)
-            cure = f"is {asked.slot}.base_url right? If so, " if nothing else ""
+            cure = f"is {asked.slot}.base_url right? If so, " if self._response is None else ""
             raise asked.error(
                 AnswerBroken,
                 f"the connection to {asked} broke: {str(error).rstrip('.') or type(error).__name__}",
