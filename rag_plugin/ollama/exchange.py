@@ -115,7 +115,7 @@ class Exchange:
             if address.scheme not in ("http", "https") or not address.host or not 0 < (address.port or 80) < 2**16:
                 raise httpx.InvalidURL("it needs http:// or https://, a host, and a port below 65536 if it has one")
             # A transport and no client: nothing of what a client adds is wanted, and it costs time for each token.
-            self._transport = httpx.AsyncHTTPTransport(verify=_verify(self._url), trust_env=False)
+            self._transport = httpx.AsyncHTTPTransport(verify=_context(self._url.startswith("https:")), trust_env=False)
             method, content = "GET", None
             if self._body is not None:
                 # Escaped to ASCII: half characters, which files may hold, could not be sent otherwise.
@@ -249,11 +249,7 @@ def _is_about_a_name(error: BaseException | None) -> bool:
     return False
 
 
-@lru_cache(maxsize=1)
-def _trusted() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
-def _verify(url: str) -> ssl.SSLContext | bool:
-    # Making the context takes longer than a small request, and plain HTTP needs none.
-    return _trusted() if url.startswith("https:") else False
+@lru_cache(maxsize=2)
+def _context(safe: bool) -> ssl.SSLContext:
+    # Making one takes longer than a small request, and plain HTTP needs none: httpx makes one all the same.
+    return httpx.create_ssl_context() if safe else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
