@@ -44,7 +44,7 @@ def prompt_helpers(llm: LLM) -> tuple[PromptHelper, ChatPromptHelper]:
             # LlamaIndex leaves 500 tokens for an answer that is refined, also where none can be as long.
             padding = min(padding, max(5, answer))
             left = int(super()._get_available_chunk_size(prompt, num_chunks, padding, **more))  # type: ignore[misc]
-            if left < _LEAST:
+            if left <= 0 or left * num_chunks < _LEAST:
                 raise ComponentError(
                     f"llm: a context_window of {window} tokens leaves {max(0, left)} for passages, beside {answer} of "
                     f"the answer and {window - answer - left} of prompt and question; set llm.context_window higher "

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,7 +31,9 @@ from rag_plugin import EncoderError, build_engine, load_config
 from rag_plugin.errors import AccessRefused, AnswerBroken, CapabilityMissing, LLMError, LLMTimeout, ServerUnreachable
 from rag_plugin.ollama.llm import OllamaLLM
 from rag_plugin.ollama_encoder import OllamaEncoder
+from rag_plugin.prompting import prompt_helpers
 from rag_plugin.testing import Answer, FakeOllama, faults
+from rag_plugin.testing.counting import prompt_tokens
 
 MODEL = "fake:latest"
 SAYS = "Herons eat fish."
@@ -429,3 +432,32 @@ def test_errors_of_llamaindexs_own_class_are_told_too(
     with pytest.raises(ServerUnreachable, match="start it with `OLLAMA_HOST=127.0.0.1:[0-9]* ollama serve`"):
         ask(own())
     gc.collect()  # while what its client leaves open is passed over
+
+
+# ---------------------------------------------------------------------------------- prompts
+
+
+def test_many_passages_are_shortened_to_fit_one_prompt(
+    engine_settings: dict[str, Any], minilm: Any, documents: Path, server: FakeOllama
+) -> None:
+    for number in range(30):
+        (documents / f"{number}.txt").write_text(f"The ferry number {number} goes to the island. " * 5)
+    overrides = {
+        "synthesizer.type": "simple_summarize",
+        "retriever.top_k": 30,
+        "llm.context_window": 1400,
+        "llm.max_tokens": 50,
+    }
+    engine = build_engine(engine_settings, overrides=overrides, encoder=minilm)
+    assert str(engine.query("Where does the ferry go?")) == SAYS
+    (body,) = server.bodies()
+    assert 700 < prompt_tokens(body["messages"]) < 1350
+    assert str(body["messages"]).count("The ferry number") >= 30
+
+
+def test_messages_are_counted_as_this_model_counts(server: FakeOllama) -> None:
+    llm = llm_of(server)
+    signs = "!?;:" * 100
+    for helper in prompt_helpers(llm):
+        counted = helper._token_counter.estimate_tokens_in_messages([ChatMessage(signs), ChatMessage("")])
+        assert 0 <= counted - llm.count_tokens(signs) < 20
