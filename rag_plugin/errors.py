@@ -124,12 +124,16 @@ class DocumentError(RagPluginError):
 
 
 class LLMError(RagPluginError):
-    """The LLM did not answer as it should; `url` and `model` say which, and `cure` what to do, where that is known."""
+    """The LLM did not answer as it should; `url` and `model` say which.
+
+    `what` says what is wrong and `cure` what to do, where that is known; the text has both.
+    """
 
     cure: str = ""
 
     def __init__(self, text: str, url: str = "", model: str = "") -> None:
         self.text, self.url, self.model = text, url, model
+        self.what = text
         super().__init__(text)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -236,6 +236,12 @@ def test_one_model_for_two_parts_and_a_slow_one(config: Path) -> None:
     assert [finding.what for finding in found] == ["an answer of 200 words takes some 3 min"]
 
 
+def test_a_password_in_the_address_is_not_shown(config: Path, ollama: FakeOllama) -> None:
+    done = run(config, "--set", f"llm.base_url={ollama.url.replace('//', '//me:hush@')}")
+    assert f"Ollama 0.17.4 at {ollama.url}" in done.stdout
+    assert "hush" not in done.output
+
+
 def test_an_old_server_is_told(config: Path) -> None:
     with FakeOllama(says="Yes.", version="0.9.0", old=True) as old:
         (found,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "warn")

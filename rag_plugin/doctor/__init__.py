@@ -68,7 +68,7 @@ def _seen(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]
     try:
         yield from look()
     except LLMError as error:
-        yield Finding("fail", name, str(error).removesuffix(error.cure).rstrip(":;. "), error.cure)
+        yield Finding("fail", name, error.what, error.cure)
     except RagPluginError as error:
         what, _, cure = str(error).partition("\n")
         yield Finding("fail", name, what, cure)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ..errors import ModelMissing
 from .findings import Finding, as_size, free_memory
@@ -49,8 +48,9 @@ class LookAtLLM:
         from ..ollama.server import refuses_long_prompts
 
         server, model = llm.server, llm.model
+        asked = server.asked()
         version = bridge.run(server.version(model))
-        yield Finding("ok", "llm", f"Ollama {version} at {server.url}")
+        yield Finding("ok", "llm", f"Ollama {version} at {asked.url}")
         if refuses_long_prompts(version) is False:
             what = f"Ollama {version} cuts a prompt that is too long, which is found out by counting only"
             yield Finding("warn", "llm", what, "0.13 and later refuse such a prompt: update the server")
@@ -59,8 +59,7 @@ class LookAtLLM:
         except ModelMissing as error:
             if llm.pull != "missing":
                 raise
-            what = str(error).removesuffix(f": {error.cure}")
-            yield Finding("warn", "llm", what, "the first question downloads it (llm.pull: missing)")
+            yield Finding("warn", "llm", error.what, "the first question downloads it (llm.pull: missing)")
             return False
         said, window = llm.context_window, facts.window(llm.context_window)
         listed = bridge.run(server.listed(model))
@@ -86,9 +85,8 @@ class LookAtLLM:
             what = f"llm.thinking is set, and {model} can do {', '.join(can)} only"
             yield Finding("fail", "llm", what, "leave llm.thinking out, or take another model")
             return False
-        here = urlsplit(server.url).hostname in ("localhost", "127.0.0.1", "::1")
         memory = free_memory()
-        if here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
+        if asked.is_here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
             what = f"{model} needs some {as_size(needed)}, and {as_size(memory)} of memory are free"
             cure = "take a smaller model or llm.context_window, unless it fits into a graphics card"
             yield Finding("warn", "llm", what, cure)

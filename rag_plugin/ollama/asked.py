@@ -45,7 +45,7 @@ class Asked:
             cure: What to do, with the sign that stands before it: `: ` or `; `.
         """
         found = kind(what + cure, self.url, self.model)
-        found.cure = cure[2:]
+        found.what, found.cure = what, cure[2:]
         return found
 
     @property

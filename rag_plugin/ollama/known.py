@@ -21,7 +21,7 @@ Say = Callable[[Mapping[str, Any]], Any]
 
 @dataclass
 class KnownModel:
-    """A model on a server. Two that are equal in what they were made of are about the same.
+    """A model on a server.
 
     Attributes:
         said_window: The tokens of the context that the config says; 0 or less where it says none.
@@ -35,11 +35,11 @@ class KnownModel:
     name: str
     said_window: int
     pulls: bool
-    window: int | None = field(default=None, compare=False)
-    facts: ModelFacts | None = field(default=None, compare=False)
-    counter: TokenCounter = field(default_factory=TokenCounter, compare=False)
-    _refuses: bool | None = field(default=None, compare=False)
-    _asked_version: bool = field(default=False, compare=False)
+    window: int | None = None
+    facts: ModelFacts | None = None
+    counter: TokenCounter = field(default_factory=TokenCounter)
+    _refuses: bool | None = None
+    _asked_version: bool = False
 
     @property
     def asked(self) -> Asked:

@@ -85,7 +85,7 @@ class OllamaLLM(Ollama):
     retries: int = Field(default=2, ge=0)
     pull: str = "never"
 
-    _found: KnownModel | None = PrivateAttr(default=None)
+    _found: tuple[tuple[Any, ...], KnownModel] | None = PrivateAttr(default=None)
 
     def __init__(self, model: str, **fields: Any) -> None:
         for name in sorted(fields):  # the base class would pass over them
@@ -135,15 +135,19 @@ class OllamaLLM(Ollama):
     @property
     def server(self) -> OllamaServer:
         """The server, as this LLM speaks to it."""
-        limits = Limits(self.connect_timeout, self.first_token_timeout, self.token_timeout)
-        return OllamaServer(self.base_url.rstrip("/"), self.headers or {}, limits, self.retries)
+        return self._known.server
 
     @property
     def _known(self) -> KnownModel:
-        known = KnownModel(self.server, self.model, self.context_window, self.pull == "missing")
-        if self._found != known:  # another model, or the first time
-            self._found = known
-        return self._found  # type: ignore[return-value]
+        # Asked for each text that is counted, so it is only made where something has changed.
+        times = (self.connect_timeout, self.first_token_timeout, self.token_timeout)
+        made_of = (self.base_url, self.headers, times, self.retries, self.model, self.context_window, self.pull)
+        found = self._found
+        if found is None or found[0] != made_of:
+            server = OllamaServer(self.base_url.rstrip("/"), self.headers or {}, Limits(*times), self.retries)
+            found = made_of, KnownModel(server, self.model, self.context_window, self.pull == "missing")
+            self._found = found
+        return found[1]
 
     def get_context_window(self) -> int:
         """Tokens. Asks the server once where the config does not say; the model's limit is kept once it is known."""
@@ -178,7 +182,7 @@ class OllamaLLM(Ollama):
             body["keep_alive"] = self.keep_alive
 
         async def load() -> None:
-            async with aclosing(self.server.stream("/api/chat", body, model=self.model)) as lines:
+            async with aclosing(known.server.stream("/api/chat", body, model=self.model)) as lines:
                 async for _ in lines:
                     pass
 

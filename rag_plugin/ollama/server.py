@@ -269,4 +269,4 @@ def _whole_name(name: str) -> str:
 
 
 def _reason(error: LLMError) -> str:
-    return error.text.partition("broke off: ")[2].partition("; ask again")[0] or error.text
+    return error.what.partition("broke off: ")[2] or error.text
