@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future, wait
 from contextlib import aclosing
@@ -18,6 +19,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+_GRACE = 0.2
+"""Seconds at the end of the process for threads that waited for cancelled work: the interpreter ends a daemon thread
+where it stands, and one that stands in compiled code then may abort the process."""
 _PATIENCE = 1.0  # seconds for work that was cancelled to clean up
 
 
@@ -31,14 +35,16 @@ class _Loop:
         if _current is not self or self.loop.is_closed():  # not this process's
             return
         try:
-            asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(2 * _PATIENCE)
+            if asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(2 * _PATIENCE):
+                time.sleep(_GRACE)
         finally:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join(_PATIENCE)
             if not self.thread.is_alive():
                 self.loop.close()
 
-    async def _end(self) -> None:
+    async def _end(self) -> bool:
+        """Cancel what runs; whether anything did."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -46,6 +52,7 @@ class _Loop:
             await asyncio.wait(tasks, timeout=_PATIENCE)
         await self.loop.shutdown_asyncgens()
         await self.loop.shutdown_default_executor()
+        return bool(tasks)
 
 
 _current: _Loop | None = None
