@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .components.registry.component import rule
     from .config import Config, load_config
     from .engine import RagEngine, build_engine
     from .errors import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         UnsupportedQuery,
     )
     from .faiss_store import FaissStore
-    from .registry import rule
     from .sync import SyncReport
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ _HOME = {
     "build_engine": "engine",
     "FaissStore": "faiss_store",
     "SyncReport": "sync",
-    "rule": "registry",
+    "rule": "components.registry.component",
     "ComponentError": "errors",
     "ConfigError": "errors",
     "DocumentError": "errors",

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from .components.assembly import Assembly
+from .components.llms.errors import llm_error
+from .components.llms.finish_reasons import finish_reasons
+from .components.llms.no_llm import NoLLM
 from .config import Config, load_config
-from .config.build import Assembly
 from .errors import ContextOverflow, MissingLLM, QuestionError
-from .finishing import finish_reasons
-from .no_llm import NoLLM
-from .ollama.foreign import llm_error
+from .protocols import ContextOfServer, WarmUp
 from .sync import SyncReport, check_index
 from .sync import sync as run_sync
 
@@ -27,20 +28,6 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.tools import QueryEngineTool
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
-
-
-@runtime_checkable
-class WarmUp(Protocol):
-    """An LLM that can be loaded before it is asked."""
-
-    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any: ...
-
-
-@runtime_checkable
-class ContextOfServer(Protocol):
-    """An LLM whose context a server knows."""
-
-    async def aget_context_window(self) -> int: ...
 
 
 def build_engine(
@@ -268,7 +255,7 @@ class RagEngine(RetrieverQueryEngine):
         from llama_index.core.chat_engine import CondensePlusContextChatEngine
         from llama_index.core.memory import ChatMemoryBuffer
 
-        from .prompting import llm_tokenizer
+        from .components.llms.prompt_helpers import llm_tokenizer
 
         if isinstance(self.llm, NoLLM):
             raise MissingLLM

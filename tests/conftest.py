@@ -56,7 +56,7 @@ def _no_implicit_event_loop() -> None:
 @pytest.fixture(scope="session")
 def minilm() -> Any:
     """all-MiniLM-L6-v2, loaded once: 384 numbers, 256 tokens."""
-    from rag_plugin.sentence_encoder import load_sentence_encoder
+    from rag_plugin.components.encoders.sentence_encoder import load_sentence_encoder
 
     return load_sentence_encoder(
         model=MINILM,

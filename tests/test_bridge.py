@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rag_plugin import bridge
+from rag_plugin.ollama import async_bridge as bridge
 
 from .conftest import ROOT
 

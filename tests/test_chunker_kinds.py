@@ -15,11 +15,11 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextN
 from llama_index.core.vector_stores import SimpleVectorStore
 
 from rag_plugin import ComponentError, FaissStore, build_engine, load_config
-from rag_plugin.chunking import SemanticChunker
-from rag_plugin.chunking.breaks import HEADING, PARAGRAPH, SENTENCE, WORD, prose_breaks, sentence_starts
-from rag_plugin.components import chunkers
-from rag_plugin.merging import AutoMerging
-from rag_plugin.tokens import tokens_of
+from rag_plugin.components.chunkers import components as chunkers
+from rag_plugin.components.chunkers.breaks import HEADING, PARAGRAPH, SENTENCE, WORD, prose_breaks, sentence_starts
+from rag_plugin.components.chunkers.semantic import SemanticChunker
+from rag_plugin.components.encoders.tokens import tokens_of
+from rag_plugin.components.rerankers.auto_merging import AutoMerging
 
 from .test_chunkers import build, counts, cut, document, prose, texts
 from .test_store_crash import Hashes

@@ -20,11 +20,11 @@ from llama_index.core.node_parser import HierarchicalNodeParser, NodeParser, Sen
 from llama_index.core.schema import BaseNode, Document, MetadataMode, NodeRelationship, TextNode
 
 from rag_plugin import DocumentError
-from rag_plugin.chunking import Cutter
-from rag_plugin.components import chunkers
+from rag_plugin.components.chunkers import components as chunkers
+from rag_plugin.components.chunkers.document_splitter import Cutter
+from rag_plugin.components.encoders.tokens import limit, tokens_of
+from rag_plugin.components.readers.directory import DirectoryReader
 from rag_plugin.errors import ComponentError
-from rag_plugin.readers import DirectoryReader
-from rag_plugin.tokens import limit, tokens_of
 
 from .test_store_crash import Hashes
 

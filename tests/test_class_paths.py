@@ -13,7 +13,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from rag_plugin import ComponentError, ConfigError, load_config
-from rag_plugin.registry import find
+from rag_plugin.components.registry.find import find
 
 CONFIG: dict[str, Any] = {
     "reader": {"type": "directory", "path": "docs"},

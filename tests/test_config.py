@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from rag_plugin import Config, ConfigError, Problem, load_config
 from rag_plugin.cli import cli
-from rag_plugin.config.words import did_you_mean, type_words
+from rag_plugin.config.messages import did_you_mean, type_words
 
 from .conftest import ROOT
 

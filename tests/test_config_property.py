@@ -27,7 +27,9 @@ from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from rag_plugin import Config, ConfigError, load_config
-from rag_plugin.registry import _BUILT_IN, SLOTS, find
+from rag_plugin.components.registry.component import _BUILT_IN
+from rag_plugin.components.registry.find import find
+from rag_plugin.components.registry.slots import SLOTS
 
 from .conftest import ROOT
 

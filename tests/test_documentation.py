@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rag_plugin import load_config
-from rag_plugin.config.describe import reference
+from rag_plugin.config.reference import reference
 
 from .conftest import DOCUMENTS, MINILM, ROOT
 

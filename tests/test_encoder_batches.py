@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_plugin import EncoderError
-from rag_plugin.batching import GroupCommit, TurnLock, batches_by_length, windows_by_length
-from rag_plugin.encoding import encode_documents, encode_queries
+from rag_plugin.components.encoders.batching import GroupCommit, TurnLock, batches_by_length, windows_by_length
+from rag_plugin.components.encoders.matrix import encode_documents, encode_queries
 
 from .test_encoders import encoder_of, folder
 
@@ -342,7 +342,7 @@ def test_who_is_interrupted_while_waiting_takes_nobodys_turn() -> None:
 
     patch = pytest.MonkeyPatch()
     with lock.turn():
-        patch.setattr("rag_plugin.batching.threading.Event", Interrupting)
+        patch.setattr("rag_plugin.components.encoders.batching.threading.Event", Interrupting)
         with pytest.raises(KeyboardInterrupt), lock.turn():
             pass
         patch.undo()

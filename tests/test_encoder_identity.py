@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rag_plugin import IndexMismatch, build_engine, load_config
-from rag_plugin.config.build import Assembly
+from rag_plugin.components.assembly import Assembly
+from rag_plugin.components.model_files.weights_hash import weight_files, weights_digest
 from rag_plugin.sync import sync
-from rag_plugin.weights import weight_files, weights_digest
 
 from .test_encoder_prompts import copied
 from .test_encoders import PUBLISHED, encoder_of, folder
@@ -44,7 +44,7 @@ def test_a_file_is_read_once_and_again_when_it_changed(tmp_path: Path, monkeypat
     file = place / "model.safetensors"
     file.write_bytes(b"one")
     read: list[Path] = []
-    from rag_plugin import weights
+    from rag_plugin.components.model_files import weights_hash as weights
 
     sha256 = weights._sha256
     monkeypatch.setattr(weights, "_sha256", lambda path: (read.append(path), sha256(path))[1])

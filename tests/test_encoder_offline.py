@@ -18,7 +18,7 @@ import pytest
 
 from rag_plugin import ComponentError, load_config
 from rag_plugin.cli.fetch import hub_models
-from rag_plugin.hub import HubModel, cached_folder, missing_files, wanted_files
+from rag_plugin.components.model_files.hub import HubModel, cached_folder, missing_files, wanted_files
 
 from .conftest import MINILM, ROOT
 from .fake_hub import COMMIT, FakeHub, fake_hub
@@ -41,7 +41,7 @@ socket.getaddrinfo = look_up
 from rag_plugin import load_config
 config = {"reader": {"type": "directory", "path": "."}, "store": {"type": "faiss", "path": "./index"}}
 encoder = json.loads(sys.argv[1])
-import rag_plugin.sentence_encoder
+import rag_plugin.components.encoders.sentence_encoder
 started = time.perf_counter()
 try:
     built = load_config({**config, "encoder": {"type": "huggingface", **encoder}}).build("encoder")
@@ -389,7 +389,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
 
     import huggingface_hub.constants
 
-    from rag_plugin import hub as module
+    from rag_plugin.components.model_files import hub as module
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "small"))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000_000))
@@ -409,7 +409,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     ],
 )
 def test_what_the_disk_says_while_fetching_is_told(error: OSError, said: str) -> None:
-    from rag_plugin.hub import _clear_error
+    from rag_plugin.components.model_files.hub import _clear_error
 
     outer = RuntimeError("a thread failed")
     outer.__cause__ = error

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from rag_plugin import EncoderError, IndexMismatch, build_engine, load_config
-from rag_plugin.config.build import Assembly
-from rag_plugin.encoding import encode_documents, encode_queries
+from rag_plugin.components.assembly import Assembly
+from rag_plugin.components.encoders.matrix import encode_documents, encode_queries
 from rag_plugin.sync import sync
 from rag_plugin.testing import FakeOllama, faults
 

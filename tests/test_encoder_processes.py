@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import EncoderError
-from rag_plugin.encoder_processes import EncoderProcesses
+from rag_plugin.components.encoders.processes import EncoderProcesses
 
 from .conftest import ROOT
 from .test_encoder_batches import texts_of_all_lengths

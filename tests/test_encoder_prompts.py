@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rag_plugin.model_families import FAMILIES, family_of
-from rag_plugin.tokens import capacity, tokens_of
+from rag_plugin.components.encoders.prompts import FAMILIES, family_of
+from rag_plugin.components.encoders.tokens import capacity, tokens_of
 
 from .test_encoders import encoder_of, folder
 

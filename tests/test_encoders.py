@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import ComponentError, MissingPackage, load_config
-from rag_plugin.tokens import capacity, limit, tokens_of
+from rag_plugin.components.encoders.tokens import capacity, limit, tokens_of
 
 from .conftest import MINILM
 
@@ -175,7 +175,7 @@ def test_a_backend_that_does_not_go_with_the_other_packages_says_so(monkeypatch:
     def broken(name: str) -> Any:
         raise ImportError("cannot import name 'get_parameter_dtype'")
 
-    monkeypatch.setattr("rag_plugin.sentence_model.import_module", broken)
+    monkeypatch.setattr("rag_plugin.components.encoders.sentence_model.import_module", broken)
     with pytest.raises(ComponentError) as caught:
         encoder_of(backend="openvino")
     assert str(caught.value) == (
@@ -185,7 +185,7 @@ def test_a_backend_that_does_not_go_with_the_other_packages_says_so(monkeypatch:
 
 
 def test_a_backend_takes_no_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rag_plugin.sentence_model.import_module", lambda name: None)
+    monkeypatch.setattr("rag_plugin.components.encoders.sentence_model.import_module", lambda name: None)
     with pytest.raises(ComponentError) as caught:
         encoder_of(backend="openvino", dtype="float16")
     assert str(caught.value) == (

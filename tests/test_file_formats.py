@@ -24,10 +24,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_plugin.documents import Listed
+from rag_plugin.components.readers.directory import DirectoryReader
+from rag_plugin.components.readers.text_extraction import FORMATS, decode, extract
 from rag_plugin.errors import DocumentError
-from rag_plugin.file_formats import FORMATS, decode, extract
-from rag_plugin.readers import DirectoryReader
+from rag_plugin.protocols import Listed
 
 SENTENCE = "The café's crème brûlée is naïve, said Müller."
 
@@ -473,7 +473,7 @@ def test_a_package_missing_below_the_reader_names_its_cure(tmp_path: Path, monke
 
 def test_reading_leaves_the_root_logger_alone() -> None:
     code = (
-        "import logging; from rag_plugin.file_formats import extract; from pathlib import Path\n"
+        "import logging; from rag_plugin.components.readers.text_extraction import extract; from pathlib import Path\n"
         "try: extract(Path('nothing.pdf'), 'x')\n"
         "except Exception as error: print(type(error).__name__)\n"
         "print(logging.getLogger().handlers)\n"

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from rag_plugin import build_engine
 from rag_plugin.cli import cli
-from rag_plugin.cli.meaning.table import fitted, similarity_table, width
+from rag_plugin.explore.commands.table import fitted, similarity_table, width
 
 from .conftest import DOCUMENTS, MINILM, ROOT
 from .test_imports import imported_by

@@ -18,6 +18,7 @@ from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
 from rag_plugin import build_engine
+from rag_plugin.components.llms.ollama_llm import OllamaLLM
 from rag_plugin.errors import (
     AnswerBroken,
     CapabilityMissing,
@@ -28,7 +29,6 @@ from rag_plugin.errors import (
     PullFailed,
     ServerUnreachable,
 )
-from rag_plugin.ollama.llm import OllamaLLM
 
 from .ollama_server import MODEL, THREADS, WITHOUT, RealOllama, free_port
 

@@ -26,6 +26,7 @@ from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.tools import FunctionTool
 
 from rag_plugin import build_engine
+from rag_plugin.components.llms.ollama_llm import OllamaLLM
 from rag_plugin.errors import (
     AccessRefused,
     AnswerBroken,
@@ -40,9 +41,8 @@ from rag_plugin.errors import (
     ServerBusy,
     ServerUnreachable,
 )
-from rag_plugin.ollama.asked import Asked
-from rag_plugin.ollama.llm import OllamaLLM
-from rag_plugin.ollama.refusals import unreachable
+from rag_plugin.ollama.error_mapping import unreachable
+from rag_plugin.ollama.target import Asked
 from rag_plugin.testing import Answer, FakeOllama, Fault, faults, recorded, tokens
 from rag_plugin.testing.counting import prompt_tokens
 
@@ -598,7 +598,7 @@ def test_a_prompt_that_was_too_long_is_counted_safely_for_a_while(
     prose = "The heron stands in shallow water and eats fish. " * 21
     for _ in range(20):
         llm.complete(prose)
-    monkeypatch.setattr("rag_plugin.ollama.counting.monotonic", lambda: time.monotonic() + 100)
+    monkeypatch.setattr("rag_plugin.ollama.token_estimate.monotonic", lambda: time.monotonic() + 100)
     assert len(tokens(prose)) * 0.9 < llm.count_tokens(prose) < len(tokens(prose)) * 1.2
 
 

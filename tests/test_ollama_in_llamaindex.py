@@ -28,10 +28,10 @@ from llama_index.llms.ollama import Ollama
 from pydantic import BaseModel
 
 from rag_plugin import EncoderError, build_engine, load_config
+from rag_plugin.components.encoders.ollama_encoder import OllamaEncoder
+from rag_plugin.components.llms.ollama_llm import OllamaLLM
+from rag_plugin.components.llms.prompt_helpers import prompt_helpers
 from rag_plugin.errors import AccessRefused, AnswerBroken, CapabilityMissing, LLMError, LLMTimeout, ServerUnreachable
-from rag_plugin.ollama.llm import OllamaLLM
-from rag_plugin.ollama_encoder import OllamaEncoder
-from rag_plugin.prompting import prompt_helpers
 from rag_plugin.testing import Answer, FakeOllama, faults
 from rag_plugin.testing.counting import prompt_tokens
 

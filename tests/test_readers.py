@@ -17,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.schema import Document, MetadataMode
 
+from rag_plugin.components.readers.directory import DirectoryReader
+from rag_plugin.components.readers.jsonl import JsonlReader
+from rag_plugin.components.readers.listing import content_hash, source_of
+from rag_plugin.components.registry.bound_reader import BoundReader
 from rag_plugin.config import load_config
-from rag_plugin.documents import DocumentSource, Listed, Unlisted, content_hash, source_of
 from rag_plugin.errors import ComponentError, DocumentError
-from rag_plugin.readers import BoundReader, DirectoryReader, JsonlReader
+from rag_plugin.protocols import DocumentSource, Listed, Unlisted
 
 from .conftest import MINILM
 
@@ -296,7 +299,9 @@ def test_a_stamp_is_given_to_files_that_rest_and_changes_with_them(
     path = folder / "a.txt"
     path.write_text("one")
     assert stamp() is None  # it may change again without a trace in its dates
-    monkeypatch.setattr("rag_plugin.readers.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 10**10))
+    monkeypatch.setattr(
+        "rag_plugin.components.readers.directory.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 10**10)
+    )
     first = stamp()
     assert first is not None
     assert stamp() == first

@@ -13,10 +13,14 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from rag_plugin import ConfigError, MissingPackage, load_config, registry, rule
+from rag_plugin import ConfigError, MissingPackage, load_config, rule
 from rag_plugin.cli import cli
-from rag_plugin.config.describe import json_schema, settings_of
-from rag_plugin.registry import BASE_CLASSES, SLOTS, ComponentDefinitionError, ComponentNotFound, find, names
+from rag_plugin.components.registry import component as registry
+from rag_plugin.components.registry.component import ComponentDefinitionError, ComponentNotFound
+from rag_plugin.components.registry.find import find, names
+from rag_plugin.components.registry.slots import BASE_CLASSES, SLOTS
+from rag_plugin.config.json_schema import json_schema
+from rag_plugin.config.reference import settings_of
 
 CONFIG: dict[str, Any] = {
     "reader": {"type": "directory", "path": "docs"},
@@ -294,7 +298,8 @@ def test_a_plugin_cannot_take_the_name_of_a_built_in_component_in_silence(instal
     assert problems_of("sentence") == [
         (
             "chunker.type",
-            "the name 'sentence' is claimed twice: by rag_plugin itself (rag_plugin.components.chunkers:sentence) "
+            "the name 'sentence' is claimed twice: by rag_plugin itself (rag_plugin.components.chunkers."
+            "components:sentence) "
             "and rag-upper (rag_upper:upper)",
             "uninstall one of them, or ask its author to rename",
         )

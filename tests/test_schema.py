@@ -11,9 +11,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from rag_plugin import load_config
-from rag_plugin.config.check import SECTIONS
-from rag_plugin.config.describe import components, json_schema, reference
-from rag_plugin.registry import SLOTS, find, names
+from rag_plugin.components.registry.find import find, names
+from rag_plugin.components.registry.slots import SLOTS
+from rag_plugin.config.json_schema import json_schema
+from rag_plugin.config.reference import components, reference
+from rag_plugin.config.validate import SECTIONS
 
 from .conftest import ROOT
 from .test_config import BASE, ROUND_TRIPS

@@ -52,8 +52,8 @@ from llama_index.core.vector_stores.types import (
 
 from rag_plugin.errors import IndexLocked, StoreError, UnsupportedQuery
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.database import DocumentRecord
-from rag_plugin.faiss_store.vectors import VectorIndex
+from rag_plugin.faiss_store.vectors.vector_index import VectorIndex
+from rag_plugin.protocols import DocumentRecord
 
 DIMENSION = 6
 METRICS = ("cosine", "inner_product", "l2")
@@ -727,7 +727,7 @@ def test_a_second_writer_is_told_who_writes(store: FaissStore, path: Path, monke
     assert here.poll(60)
     assert here.recv() == "writing"
     holder = json.loads((path / "writer.json").read_text())
-    monkeypatch.setattr("rag_plugin.faiss_store.lock.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("rag_plugin.faiss_store.locks.writer_lock.LOCK_SECONDS", 0.2)
     for write in (lambda: store.add([make("b", 2)]), lambda: store.delete("a"), store.clear):
         with pytest.raises(IndexLocked) as caught:
             write()
@@ -742,7 +742,7 @@ def test_a_second_writer_is_told_who_writes(store: FaissStore, path: Path, monke
 
 
 def test_a_second_writing_thread_is_told_so(store: FaissStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rag_plugin.faiss_store.lock.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("rag_plugin.faiss_store.locks.writer_lock.LOCK_SECONDS", 0.1)
     with store.writing(), ThreadPoolExecutor(1) as other:
         with pytest.raises(IndexLocked) as caught:
             other.submit(store.add, [make("a")]).result()
@@ -757,7 +757,7 @@ def test_a_second_writing_thread_is_told_so(store: FaissStore, path: Path, monke
 def test_a_lock_whose_holder_is_unknown_is_still_told(
     store: FaissStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rag_plugin.faiss_store.lock.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("rag_plugin.faiss_store.locks.writer_lock.LOCK_SECONDS", 0.1)
     with store.writing():
         (path / "writer.json").write_text("{half")
         with pytest.raises(IndexLocked) as caught:

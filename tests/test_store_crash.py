@@ -17,12 +17,12 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks import CallbackManager
 from tqdm import tqdm
 
+from rag_plugin.components.assembly import Assembly
 from rag_plugin.config import load_config
-from rag_plugin.config.build import Assembly
 from rag_plugin.engine import build_engine
 from rag_plugin.errors import IndexMismatch, IndexNotBuilt
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.database import DocumentRecord
+from rag_plugin.protocols import DocumentRecord
 from rag_plugin.sync import SyncReport, sync
 
 from .test_store import PROCESSES, agrees, ask, make, vector

@@ -985,7 +985,7 @@ def test_a_second_writer_is_told_which_process_writes_and_takes_over_when_that_i
 ) -> None:
     model = Model()
     put(store, model, some(20))
-    monkeypatch.setattr("rag_plugin.faiss_store.lock.LOCK_SECONDS", 0.3)
+    monkeypatch.setattr("rag_plugin.faiss_store.locks.writer_lock.LOCK_SECONDS", 0.3)
     # The other process has the lock and waits for SQLite, which this connection holds.
     holder = sqlite3.connect(path / "index.sqlite", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from rag_plugin.cli import cli
 from rag_plugin.errors import StoreError
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.database import DocumentRecord
-from rag_plugin.faiss_store.snapshots import Stamp
+from rag_plugin.faiss_store.vectors.snapshots import Stamp
+from rag_plugin.protocols import DocumentRecord
 
 from .test_store import ask, make, vector
 from .test_store_crash import Hashes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rag_plugin.errors import StoreError
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.database import Database
+from rag_plugin.faiss_store.sqlite.database import Database
 
 from .test_store import METRICS, ask, where
 

@@ -471,7 +471,7 @@ def test_a_takeover_that_fails_half_way_leaves_nothing(
     folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     persist(stock_index(some()), folder)
-    monkeypatch.setattr("rag_plugin.faiss_store.moving._AT_ONCE", 10)
+    monkeypatch.setattr("rag_plugin.faiss_store.llama_index_storage._AT_ONCE", 10)
     put, calls = FaissStore.from_storage.__globals__["IndexDirectory"].put, []
 
     def failing(self: Any, *args: Any) -> None:
@@ -549,7 +549,7 @@ def test_what_is_written_has_the_exact_vectors_whatever_the_index(folder: Path, 
 
 
 def test_what_is_written_is_only_what_a_query_sees(folder: Path, path: Path) -> None:
-    from rag_plugin.faiss_store.database import DocumentRecord
+    from rag_plugin.protocols import DocumentRecord
 
     store = FaissStore(path)
     store.add(some(5))

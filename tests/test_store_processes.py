@@ -13,7 +13,7 @@ import pytest
 from llama_index.core.schema import TextNode
 
 from rag_plugin import FaissStore, StoreError
-from rag_plugin.faiss_store.readers_writer import ReadersWriterLock
+from rag_plugin.faiss_store.locks.readers_writer import ReadersWriterLock
 
 from .test_store import ask, make
 from .test_sync import Bench

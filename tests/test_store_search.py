@@ -28,8 +28,8 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from rag_plugin.errors import StoreError, UnsupportedQuery
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.database import DocumentRecord
-from rag_plugin.faiss_store.lexical import LANGUAGES
+from rag_plugin.faiss_store.lexical.bm25_index import LANGUAGES
+from rag_plugin.protocols import DocumentRecord
 
 from .test_store import METRICS, PROCESSES, Vector, ask, make, similarity, vector, where
 
@@ -565,7 +565,7 @@ RESTRICTIONS: dict[str, tuple[dict[str, Any], Callable[[int], bool]]] = {
 def test_a_restriction_holds_in_every_mode(
     many: FaissStore, mode: str, name: str, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rag_plugin.faiss_store.lexical._FEW", few)
+    monkeypatch.setattr("rag_plugin.faiss_store.lexical.bm25_index._FEW", few)
     restriction, allowed = RESTRICTIONS[name]
     result = many.query(by_both("harbour meadow", 3, 400, mode, **restriction))
     expected = {f"n{number}" for number in range(400) if allowed(number)}

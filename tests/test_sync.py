@@ -23,14 +23,14 @@ from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import BaseNode, Document, TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
 
+from rag_plugin.components.assembly import Assembly
+from rag_plugin.components.readers.directory import DirectoryReader
 from rag_plugin.config import load_config
-from rag_plugin.config.build import Assembly
-from rag_plugin.documents import Listed, Unlisted
 from rag_plugin.engine import build_engine
 from rag_plugin.errors import ComponentError, DocumentError, IndexLocked, IndexMismatch, IndexNotBuilt
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.lock import WriterLock
-from rag_plugin.readers import DirectoryReader
+from rag_plugin.faiss_store.locks.writer_lock import WriterLock
+from rag_plugin.protocols import Listed, Unlisted
 from rag_plugin.sync import SyncReport, sync
 from rag_plugin.sync.fingerprint import CURE
 
@@ -99,7 +99,9 @@ def bench(documents: Path, tmp_path: Path) -> Bench:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the reader think that the files are a minute old: it does not trust the dates of newer ones."""
-    monkeypatch.setattr("rag_plugin.readers.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9))
+    monkeypatch.setattr(
+        "rag_plugin.components.readers.directory.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9)
+    )
 
 
 @pytest.fixture
@@ -590,7 +592,9 @@ def test_records_that_only_change_places_are_unchanged_and_not_loaded(
     lines(A, B, C)
     bench.sync()
     lines(C, A, B)
-    monkeypatch.setattr("rag_plugin.readers.JsonlReader._load", lambda *_: pytest.fail("a record was loaded"))
+    monkeypatch.setattr(
+        "rag_plugin.components.readers.jsonl.JsonlReader._load", lambda *_: pytest.fail("a record was loaded")
+    )
     assert told(bench.sync()) == {"unchanged": ["c", "a", "b"]}
 
 
@@ -1022,7 +1026,7 @@ def test_two_processes_that_sync_at_once_leave_the_index_right(bench: Bench, tmp
 
 def test_a_sync_that_waits_too_long_for_another_says_who_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.sync()
-    monkeypatch.setattr("rag_plugin.faiss_store.lock.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("rag_plugin.faiss_store.locks.writer_lock.LOCK_SECONDS", 0.1)
     bench.write("oven.txt", "Changed.")
     store = FaissStore(bench.index)
     with store.writing():
@@ -1125,7 +1129,10 @@ def test_whatever_happens_to_the_files_the_index_is_as_if_made_anew(
     folder = Path(tempfile.mkdtemp())
     with pytest.MonkeyPatch.context() as patch:
         if old_files:  # the dates are trusted
-            patch.setattr("rag_plugin.readers.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9))
+            patch.setattr(
+                "rag_plugin.components.readers.directory.time",
+                SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9),
+            )
         try:
             (folder / "docs").mkdir()
             bench = Bench(folder / "docs", folder / "index")

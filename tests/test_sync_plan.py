@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from llama_index.core.schema import TextNode
 
 from rag_plugin.cli import cli
+from rag_plugin.components.readers.directory import DirectoryReader
 from rag_plugin.errors import ComponentError, DocumentError, IndexMismatch
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.lock import WriterLock
-from rag_plugin.readers import DirectoryReader
+from rag_plugin.faiss_store.locks.writer_lock import WriterLock
 from rag_plugin.sync import SyncPlan, plan_sync
 
 from .test_store import make

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
-import rag_plugin.vectors
+import rag_plugin.explore
 from rag_plugin import FaissStore
 from rag_plugin.errors import ComponentError, IndexNotBuilt, QuestionError, StoreError
-from rag_plugin.vectors import (
+from rag_plugin.explore import (
     Expression,
     Piece,
     Space,
@@ -36,7 +36,7 @@ from rag_plugin.vectors import (
     sum_of,
     words_of,
 )
-from rag_plugin.vectors.cache import VectorCache
+from rag_plugin.explore.cache import VectorCache
 
 from .conftest import ROOT
 from .test_imports import imported_by
@@ -417,7 +417,7 @@ def test_a_cache_that_cannot_be_used_costs_time_only(
 
 
 def test_the_cache_lets_go_of_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rag_plugin.vectors.cache._MOST", 3)
+    monkeypatch.setattr("rag_plugin.explore.cache._MOST", 3)
     encoder = Letters(seen=[])
     for words in (["a", "b"], ["c", "d"]):
         encode_vocabulary(encoder, words)
@@ -434,7 +434,7 @@ def test_processes_share_the_cache(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, '.')\n"
         "from tests.test_vectors import Letters\n"
-        "from rag_plugin.vectors import encode_vocabulary\n"
+        "from rag_plugin.explore import encode_vocabulary\n"
         "words = [f'{word}x{sys.argv[1]}' for word in range(300)] + [f'all{n}' for n in range(300)]\n"
         "assert len(encode_vocabulary(Letters(), words)) == 600\n"
     )
@@ -449,12 +449,12 @@ def test_processes_share_the_cache(tmp_path: Path) -> None:
 
 
 def test_the_module_loads_no_model_and_draws_nothing_until_it_is_asked() -> None:
-    found = imported_by("import rag_plugin.vectors")
+    found = imported_by("import rag_plugin.explore")
     assert found.isdisjoint({"torch", "transformers", "sentence_transformers", "matplotlib", "umap", "scipy"})
 
 
 def test_every_name_of_the_module_is_documented() -> None:
-    for name in rag_plugin.vectors.__all__:
-        found = getattr(rag_plugin.vectors, name)
+    for name in rag_plugin.explore.__all__:
+        found = getattr(rag_plugin.explore, name)
         assert name in ("Granularity", "Method", "GRANULARITIES", "METHODS") or found.__doc__, name
-    assert json.dumps(sorted(rag_plugin.vectors.__all__)) == json.dumps(sorted(set(rag_plugin.vectors.__all__)))
+    assert json.dumps(sorted(rag_plugin.explore.__all__)) == json.dumps(sorted(set(rag_plugin.explore.__all__)))

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_plugin.errors import QuestionError
-from rag_plugin.vectors import Expression, Term, parse_expression
+from rag_plugin.explore import Expression, Term, parse_expression
 
 
 def terms(text: str) -> list[tuple[str, float]]:

@@ -19,9 +19,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag_plugin.errors import MissingPackage, QuestionError
-from rag_plugin.vectors import Hit, Map, Piece, Space, make_map, map_page, project, write_heatmap, write_map
-from rag_plugin.vectors.map import COLOURS, MOST_GROUPS, OTHERS, group_by
-from rag_plugin.vectors.page import json_for_html
+from rag_plugin.explore import Hit, Map, Piece, Space, make_map, map_page, project, write_heatmap, write_map
+from rag_plugin.explore.map import COLOURS, MOST_GROUPS, OTHERS, group_by
+from rag_plugin.explore.page import json_for_html
 
 EVIL = [
     "</script><script>alert(1)</script>",

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag_plugin.errors import ComponentError, QuestionError
-from rag_plugin.vectors import (
+from rag_plugin.explore import (
     TokenVectors,
     character_spans,
     encode,
@@ -171,7 +171,7 @@ def test_a_text_longer_than_the_model_sees_loses_no_token(minilm: Any) -> None:
 
 @pytest.mark.parametrize("count", [*range(1, 40)])
 def test_windows_of_any_length_of_text_fit_together(count: int) -> None:
-    from rag_plugin.vectors.contextual import _joined, _Prepared, _Reader
+    from rag_plugin.explore.contextual import _joined, _Prepared, _Reader
 
     reader = object.__new__(_Reader)
     reader.longest = 9

@@ -11,7 +11,8 @@ from contextlib import suppress
 import click
 
 from ..errors import ConfigError, RagPluginError
-from . import doctor, fetch, files, index, meaning, work
+from ..explore import commands as meaning
+from . import doctor, fetch, files, index, work
 from .common import WORK_FAILED, WRONG_USE, ReaderLeft, cli, note
 
 __all__ = ["cli", "doctor", "fetch", "files", "index", "main", "meaning", "work"]

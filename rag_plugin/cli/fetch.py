@@ -14,8 +14,8 @@ import click
 from .common import Settings, cli, common, note
 
 if TYPE_CHECKING:
+    from ..components.model_files.hub import HubModel
     from ..config import Config
-    from ..hub import HubModel
 
 
 @cli.command()
@@ -33,7 +33,7 @@ def fetch(settings: Settings, as_json: bool) -> None:
         note("the config names no model of a hub")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from ..hub import fetch as download
+    from ..components.model_files.hub import fetch as download
 
     done = []
     for model in wanted:
@@ -49,9 +49,9 @@ def fetch(settings: Settings, as_json: bool) -> None:
 
 def hub_models(config: Config) -> Iterator[HubModel]:
     """The models of a hub that a config names, whatever the section: each setting that is marked as `ModelFiles`."""
-    from ..config.paths import is_model
-    from ..hub import HubModel
-    from ..models import is_hub_id
+    from ..components.model_files.hub import HubModel
+    from ..components.model_files.locate import is_hub_id
+    from ..components.registry.path_settings import is_model
 
     for part in config.sections.values():
         for section in part if isinstance(part, tuple) else (part,):

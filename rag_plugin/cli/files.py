@@ -95,7 +95,7 @@ def show(settings: Settings, as_json: bool) -> None:
 @common
 def schema(settings: Settings) -> None:
     """Print the JSON Schema of a config, for editors."""
-    from ..config.describe import json_schema
+    from ..config.json_schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
@@ -109,9 +109,11 @@ def components(settings: Settings, slot: str | None, type: str | None, as_json: 
     """List the types of a slot, or the settings of a type, plugins included."""
     from dataclasses import asdict
 
-    from ..config.describe import components as all_of
-    from ..config.describe import settings_of
-    from ..registry import SLOTS, ComponentDefinitionError, ComponentNotFound, find
+    from ..components.registry.component import ComponentDefinitionError, ComponentNotFound
+    from ..components.registry.find import find
+    from ..components.registry.slots import SLOTS
+    from ..config.reference import components as all_of
+    from ..config.reference import settings_of
 
     slots = {**{name: name for name in SLOTS}, "rerankers": "reranker"}
     if slot is not None and slot not in slots:
@@ -120,7 +122,7 @@ def components(settings: Settings, slot: str | None, type: str | None, as_json: 
         try:
             component = find(slots[slot], type, settings.allow)
         except ComponentNotFound as error:
-            from ..config.words import did_you_mean
+            from ..config.messages import did_you_mean
 
             hint = did_you_mean(type.replace(":", ".").rpartition(".")[2], error.candidates) or error.hint
             raise click.UsageError(f"{error.message}\n{hint}") from None

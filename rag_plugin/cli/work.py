@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @common
 def sync(settings: Settings, as_json: bool, dry_run: bool) -> None:
     """Bring the index in line with the documents."""
-    from ..config.build import Assembly
+    from ..components.assembly import Assembly
 
     config = settings.load()
     with quiet_libraries():

@@ -8,11 +8,12 @@ from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from ..components.registry.path_settings import absolute, is_model, is_path, looks_like_path
 from ..source import Items, Node, Place, Table, Template
-from .paths import absolute, is_model, is_path, looks_like_path
 
 if TYPE_CHECKING:
-    from .model import Config, Section, SyncSettings
+    from ..components.registry.section import Section
+    from .model import Config, SyncSettings
 
 
 def to_data(config: Config) -> dict[str, Any]:

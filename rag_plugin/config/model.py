@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..registry import Component, component_of
-from ..source import Entry, Items, Node, Place, Source, Table, Value, read_source
-
-
-@dataclass(frozen=True)
-class Section:
-    """One component with its settings.
-
-    `settings` are the validated values, defaults included. `type_node` and `given` are the source of
-    what was written, with places and `${NAME}` templates.
-    """
-
-    slot: str
-    path: str
-    type: str
-    settings: Mapping[str, Any]
-    component: Component = field(compare=False, repr=False)
-    type_node: Value = field(compare=False, repr=False)
-    given: Table = field(compare=False, repr=False)
-
-    def __repr__(self) -> str:
-        # Settings can hold secrets from the environment, so they are not shown.
-        return f"Section({self.slot!r}, type={self.type_node.template or self.type!r})"
+from ..components.registry.component import Component, component_of
+from ..components.registry.section import Section
+from ..source import Table
 
 
 def sync(
@@ -161,59 +138,6 @@ class Config:
             slot: A section's name, such as `llm` or `rerankers` (a list).
             parts: Ready objects for other slots that the part may need.
         """
-        from .build import Assembly
+        from ..components.assembly import Assembly
 
         return Assembly(self, parts).get(slot)
-
-
-_DEFAULT = Place("default")
-
-
-def load_config(
-    config: str | os.PathLike[str] | Mapping[str, Any] | Config,
-    *,
-    overrides: Mapping[str, Any] | None = None,
-    allow: Collection[str] = (),
-    provided: Collection[str] = (),
-) -> Config:
-    """Read and check a config; nothing is built, and nothing heavy is imported.
-
-    Args:
-        config: The path of a YAML file, a mapping of the same form, or a `Config`.
-        overrides: Dotted path to new value: `{"llm.model": "qwen3", "rerankers.0.cutoff": 0.4}`. Strings
-            follow the same `${NAME}` rules as in the file; relative paths are relative to the working directory.
-        allow: Packages whose classes the config may name by path, besides llama_index.
-        provided: Sections that may be missing, since the caller has ready objects for them.
-
-    Raises:
-        ConfigError: With every problem and its place.
-    """
-    from .check import check_config
-
-    if isinstance(allow, str):
-        raise TypeError("allow is a list of package names, not one text")
-    if isinstance(config, Config):
-        if not overrides:
-            return config
-        allow, provided = (*config.allow, *allow), (*config.provided, *provided)
-        return check_config(read_source(_source(config), overrides), allow, provided)
-    return check_config(read_source(config, overrides), allow, provided)
-
-
-def _source(config: Config) -> Source:
-    """What a config was made from, places and `${NAME}` included; its defaults are left to be filled in again."""
-
-    def table(part: Section) -> Table:
-        entries = {"type": Entry(part.type_node.place, part.type_node), **part.given.entries}
-        return Table(entries, part.given.place, part.given.base)
-
-    nodes: dict[str, Node] = {}
-    for name, part in config.sections.items():
-        if isinstance(part, Section):
-            nodes[name] = table(part)
-        elif isinstance(part, SyncSettings) and part.given is not None:
-            nodes[name] = part.given
-        elif isinstance(part, tuple) and part and part[0].type_node.place != _DEFAULT:
-            nodes[name] = Items(tuple(table(item) for item in part), part[0].given.place, part[0].given.base)
-    entries = {key: Entry(node.place, node) for key, node in nodes.items()}
-    return Source(config.name, Table(entries, Place(config.name), Path.cwd()))

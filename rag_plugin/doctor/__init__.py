@@ -20,9 +20,9 @@ from .findings import Finding, Level, as_size, free_memory
 from .llm import LookAtLLM
 
 if TYPE_CHECKING:
+    from ..components.assembly import Assembly
     from ..config import Config
-    from ..config.build import Assembly
-    from ..documents import Listed, Unlisted
+    from ..protocols import Listed, Unlisted
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Fin
     if config is None:
         yield Finding("skip", "all else", "needs a config that is right")
         return
-    from ..config.build import Assembly
+    from ..components.assembly import Assembly
 
     assembly = Assembly(config)
     doctor = _Doctor(config, assembly)
@@ -118,7 +118,7 @@ class _Doctor:
     # ------------------------------------------------------------------ documents and vectors
 
     def reader(self) -> Iterator[Finding]:
-        from ..documents import DocumentSource, Unlisted
+        from ..protocols import DocumentSource, Unlisted
 
         reader = self.assembly.get("reader")
         if not isinstance(reader, DocumentSource):
@@ -138,8 +138,8 @@ class _Doctor:
             yield Finding("ok", "reader", f"{len(self.items) - len(bad):,} documents")
 
     def encoder(self) -> Iterator[Finding]:
-        from ..encoding import encode_queries
-        from ..tokens import limit
+        from ..components.encoders.matrix import encode_queries
+        from ..components.encoders.tokens import limit
 
         started = time.perf_counter()
         encoder = self.assembly.get("encoder")

@@ -10,9 +10,9 @@ from ..errors import ModelMissing
 from .findings import Finding, as_size, free_memory
 
 if TYPE_CHECKING:
+    from ..components.assembly import Assembly
+    from ..components.llms.ollama_llm import OllamaLLM
     from ..config import Config
-    from ..config.build import Assembly
-    from ..ollama.llm import OllamaLLM
 
 _PROMPT = 200  # tokens of the question and what stands around the passages
 _SLOW = 3.0  # tokens per second
@@ -43,8 +43,8 @@ class LookAtLLM:
 
     def _ollama(self, llm: OllamaLLM) -> Generator[Finding, None, bool]:
         """Whether the model is there to be asked; to download it is not for this."""
-        from .. import bridge
-        from ..ollama.facts import ModelFacts
+        from ..ollama import async_bridge as bridge
+        from ..ollama.model_info import ModelFacts
         from ..ollama.server import refuses_long_prompts
 
         server, model = llm.server, llm.model
@@ -94,7 +94,7 @@ class LookAtLLM:
 
     def _rounds(self, room: int) -> Iterator[Finding]:
         """Whether the passages of a question fit into one prompt."""
-        from ..tokens import limit
+        from ..components.encoders.tokens import limit
 
         top_k = int(self.config.retriever.settings.get("top_k") or 0)
         settings = self.config.chunker.settings if self.config.chunker is not None else {}
@@ -107,7 +107,7 @@ class LookAtLLM:
 
     def _two_of_one(self, llm: OllamaLLM) -> Iterator[Finding]:
         """Whether the server has to load one model in two ways by turns."""
-        from ..ollama_encoder import OllamaEncoder
+        from ..components.encoders.ollama_encoder import OllamaEncoder
 
         encoder = self.assembly.get("encoder") if self.has_encoder else None
         if isinstance(encoder, OllamaEncoder) and (encoder.base_url, encoder.model_name) == (llm.base_url, llm.model):
@@ -132,7 +132,7 @@ class LookAtLLM:
 
 def _where(llm: OllamaLLM) -> str:
     """Where a server holds a model."""
-    from .. import bridge
+    from ..ollama import async_bridge as bridge
 
     found = bridge.run(llm.server.running(llm.model)) or {}
     size, card = int(found.get("size") or 0), int(found.get("size_vram") or 0)

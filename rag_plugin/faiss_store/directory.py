@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..errors import IndexLocked, StoreError
-from .base import Kind
-from .database import Database, NodeRow
 from .filters import restricts
-from .lock import WriterLock
-from .pool import Pool
-from .readers_writer import ReadersWriterLock
-from .settle import MANY, behind, is_due, write_base
-from .snapshots import read_stamp, remove_old
-from .state import NOTHING, State
-from .view import View
-from .words import covered, write_files
+from .lexical.bm25_overlay import covered, write_files
+from .locks.readers_writer import ReadersWriterLock
+from .locks.writer_lock import WriterLock
+from .memory_index import View
+from .sqlite.commit_position import NOTHING, State
+from .sqlite.connection_pool import Pool
+from .sqlite.database import Database, NodeRow
+from .vectors.faiss_index import Kind
+from .vectors.snapshot_policy import MANY, behind, is_due, write_base
+from .vectors.snapshots import read_stamp, remove_old
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters

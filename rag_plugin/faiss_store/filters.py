@@ -29,7 +29,7 @@ from ..errors import StoreError, UnsupportedQuery
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .database import Database
+    from .sqlite.database import Database
 
 _ORDERED = {
     FilterOperator.EQ: np.equal,

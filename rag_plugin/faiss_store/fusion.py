@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .vectors import Found, best_first, scores
+from .vectors.vector_index import Found, best_first, scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from .nodes import from_row
-from .settle import behind
-from .snapshots import load_snapshot, read_stamp, type_of
-from .vectors import is_measurable, prepared
+from .sqlite.node_rows import from_row
+from .vectors.snapshot_policy import behind
+from .vectors.snapshots import load_snapshot, read_stamp, type_of
+from .vectors.vector_index import is_measurable, prepared
 
 if TYPE_CHECKING:
-    from .database import Database
     from .directory import IndexDirectory
-    from .state import State
+    from .sqlite.commit_position import State
+    from .sqlite.database import Database
 
 
 EXACT = "searched exactly"

@@ -11,14 +11,14 @@ from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQu
 from ..errors import StoreError, UnsupportedQuery
 from .filters import restricts
 from .fusion import CANDIDATES, fuse, marginal
-from .vectors import Found, checked, scores
+from .vectors.vector_index import Found, checked, scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .database import Database
     from .directory import IndexDirectory
-    from .state import State
+    from .sqlite.commit_position import State
+    from .sqlite.database import Database
 
 _WORDS = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 _MODES = (VectorStoreQueryMode.DEFAULT, *_WORDS, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)

@@ -18,21 +18,21 @@ from llama_index.core.vector_stores.types import (
 )
 
 from ..errors import StoreError
-from .base import Kind
 from .directory import IndexDirectory
 from .filters import restricts
-from .lexical import LANGUAGES
-from .nodes import from_row, to_rows
+from .lexical.bm25_index import LANGUAGES
 from .search import search
-from .syncing import Syncing
+from .sqlite.node_rows import from_row, to_rows
+from .sync_store import Syncing
+from .vectors.faiss_index import Kind
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .database import Database
     from .health import Finding, StoreInfo
-    from .state import State
+    from .sqlite.commit_position import State
+    from .sqlite.database import Database
 
 
 class FaissStore(Syncing, BasePydanticVectorStore):
@@ -282,7 +282,7 @@ class FaissStore(Syncing, BasePydanticVectorStore):
         Raises:
             StoreError: The folder is not one, or does not fit together; the message says what is missing.
         """
-        from .moving import from_storage
+        from .llama_index_storage import from_storage
 
         return from_storage(cls, Path(storage), Path(path), settings)
 
@@ -292,7 +292,7 @@ class FaissStore(Syncing, BasePydanticVectorStore):
         Raises:
             StoreError: The folder is there already and not empty.
         """
-        from .moving import to_storage
+        from .llama_index_storage import to_storage
 
         to_storage(self, Path(storage))
 

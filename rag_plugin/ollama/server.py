@@ -20,9 +20,9 @@ from ..errors import (
     ServerBusy,
     ServerUnreachable,
 )
-from .asked import Asked, without_credentials
-from .exchange import Deadline, Exchange, Limits
-from .refusals import missing, not_ollama
+from .error_mapping import missing, not_ollama
+from .http import Deadline, Exchange, Limits
+from .target import Asked, without_credentials
 
 _log = logging.getLogger(__package__)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Problem
+from .files import extend, from_python, read_file
 from .overrides import order, override
-from .reader import extend, from_python, read_file
 from .scalars import Notes
 from .tree import (
     BROKEN,
@@ -33,7 +33,7 @@ from .tree import (
     to_python,
     walk,
 )
-from .yaml_text import parse_text
+from .yaml_parser import parse_text
 
 __all__ = [
     "BROKEN",

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import IndexMismatch, IndexNotBuilt
+from ..protocols import SyncStore
 from ..source import Items, Node, Table
-from .record import SyncStore
 
 if TYPE_CHECKING:
-    from ..config.build import Assembly
+    from ..components.assembly import Assembly
 
 _log = logging.getLogger(__package__)
 
@@ -41,7 +41,7 @@ def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
     The encoder also answers for itself: `probe` is its vector of a fixed sentence, so that other weights
     under the same name are noticed.
     """
-    from ..encoding import pack, probe
+    from ..components.encoders.matrix import pack, probe
 
     encoder = assembly.get("encoder")
     vector = probe(encoder)
@@ -115,7 +115,7 @@ def encoder_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     """What tells two encoders apart, a sentence each."""
     import numpy as np
 
-    from ..encoding import unpack
+    from ..components.encoders.matrix import unpack
 
     if "probe" not in old:
         return ["its vectors were added by hand, by an encoder that is not recorded"]

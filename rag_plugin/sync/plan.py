@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .compare import Comparison, removed_documents
+from .change_detector import Comparison, removed_documents
 from .fingerprint import all_differences, fingerprint_of, same_vectors
 from .run import encoded_texts, sync_store, text_key
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.schema import BaseNode
 
-    from ..config.build import Assembly
+    from ..components.assembly import Assembly
 
 _SAMPLE = 32  # texts that are encoded to learn how fast the encoder is
 
@@ -61,7 +61,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
         ComponentError: The reader's source as a whole is not there.
         DocumentError: A document failed and the config says `on_error: stop`.
     """
-    from ..tokens import tokens_of
+    from ..components.encoders.tokens import tokens_of
 
     store, encoder = sync_store(assembly), assembly.get("encoder")
     fingerprint = fingerprint_of(assembly)
@@ -124,7 +124,7 @@ def _spread(texts: Sequence[str]) -> list[str]:
 
 
 def _seconds(encoder: BaseEmbedding, sample: Sequence[str], tokens: int, in_sample: int) -> float:
-    from ..encoding import encode_documents
+    from ..components.encoders.matrix import encode_documents
 
     if not sample:
         return 0.0

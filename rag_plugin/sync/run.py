@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..documents import Listed, Unlisted
 from ..errors import IndexMismatch
-from ..faiss_store.database import DocumentRecord
-from .compare import Batch, Comparison, removed_documents
+from ..protocols import DocumentRecord, Listed, SyncStore, Unlisted
+from .change_detector import Batch, Comparison, removed_documents
 from .fingerprint import CURE, all_differences, differences, encoder_differences, fingerprint_of, same_vectors
-from .record import MemoryRecord, SyncStore
+from .memory_record import MemoryRecord
 from .report import SyncReport
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
     from numpy.typing import NDArray
 
-    from ..config.build import Assembly
+    from ..components.assembly import Assembly
 
 _log = logging.getLogger(__package__)
 
@@ -228,7 +227,7 @@ class _Run:
 
     def _encode(self, nodes: Sequence[BaseNode], generation: int) -> dict[str, bytes]:
         """Give each node its vector; returns, by node id, what names its text."""
-        from ..encoding import encode_documents
+        from ..components.encoders.matrix import encode_documents
 
         texts = encoded_texts(nodes)
         names = {text: text_key(text) for text in texts.values()}

@@ -1,0 +1,41 @@
+"""Chunker `hierarchical`: small nodes with the spans of the larger ones around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.schema import BaseNode
+
+from .breaks import prose_breaks
+from .packer import Packer, Span, stripped
+from .span_chunker import Piece, SpanChunker
+
+
+class HierarchicalChunker(SpanChunker):
+    """Small nodes that know the larger ones around them: for retrieval that gives back a parent for its children.
+
+    Only the smallest are nodes; `parents` in their metadata are the spans of the larger ones, the nearest first, as
+    `start:end start:end`. The nodes lie one behind the other without a gap, so that a parent's text is its nodes'.
+
+    Attributes:
+        parent_sizes: In tokens, from large to small, each larger than `chunk_size`.
+    """
+
+    parent_sizes: list[int] = Field(default_factory=list)
+
+    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+        packer = self._packer(text, prose_breaks(text))
+        whole = stripped(text, (0, len(text)))
+        levels = [*(parent for parent in self.parent_sizes if parent > size), size]
+        yield from self._level(packer, whole, levels, [])
+
+    def _level(self, packer: Packer, span: Span, sizes: list[int], parents: list[Span]) -> Iterator[Piece]:
+        parts = packer.pack(*span, sizes[0])
+        if len(sizes) > 1:
+            for part in parts:
+                yield from self._level(packer, part, sizes[1:], [part, *parents])
+            return
+        shown = " ".join(f"{start}:{end}" for start, end in parents)
+        for part in packer.fit(parts, sizes[0], self._tokens.counts, strip=False):
+            yield Piece(*part, {"parents": shown} if shown else {})

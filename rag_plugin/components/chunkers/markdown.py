@@ -1,0 +1,129 @@
+"""Markdown: its sections with the headings above them, and the blocks that should stay whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+
+from .breaks import LINE, PARAGRAPH, WORD, line_breaks, prose_breaks
+from .packer import Packer, Span
+from .span_chunker import Piece, SpanChunker
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FRONT_MATTER = re.compile(r"---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+_ATTRIBUTES = re.compile(r"\s*\{[^{}]*\}\s*$")
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands between two headings, the first of them included; `path` is `/` without any heading above."""
+
+    start: int
+    end: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The parts of a Markdown text.
+
+    Attributes:
+        sections: From the first character to the last, without gaps.
+        blocks: Tables, code and HTML.
+    """
+
+    sections: list[Section]
+    blocks: list[Span]
+
+
+def markdown_outline(text: str) -> Outline:
+    """Parse the blocks of a Markdown text."""
+    front = _FRONT_MATTER.match(text)
+    begin = front.end() if front else 0
+    lines = [begin, *(begin + match.end() for match in _NEWLINE.finditer(text[begin:])), len(text)]
+    headings: list[tuple[int, int, int, str]] = []  # start, end of its lines, level, words
+    blocks: list[Span] = []
+    tokens = _parser().parse(text[begin:])
+    for token, following in zip(tokens, [*tokens[1:], None]):
+        if token.map is None:
+            continue
+        start, end = lines[token.map[0]], lines[min(token.map[1], len(lines) - 1)]
+        if token.type == "heading_open" and token.level == 0:
+            words = _ATTRIBUTES.sub("", following.content if following is not None else "")
+            headings.append((start, end, int(token.tag[1:]), " ".join(words.split())))
+        elif token.type in ("fence", "code_block", "table_open", "html_block"):
+            blocks.append((start, end))
+    return Outline(list(_sections(text, headings)), blocks)
+
+
+def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[Section]:
+    above: list[tuple[int, str]] = []
+    start = 0
+    if not headings or text[: headings[0][0]].strip():
+        yield Section(0, headings[0][0] if headings else len(text), "/")
+        start = headings[0][0] if headings else len(text)
+    for number, (_, body, level, words) in enumerate(headings):
+        end = headings[number + 1][0] if number + 1 < len(headings) else len(text)
+        above = [*((depth, name) for depth, name in above if depth < level), (level, words)]
+        # A heading with nothing but a lower heading below it is no text by itself.
+        if not text[body:end].strip() and number + 1 < len(headings) and headings[number + 1][2] > level:
+            continue
+        yield Section(start, end, "/" + "".join(f"{name}/" for _, name in above))
+        start = end
+
+
+def markdown_breaks(text: str, blocks: list[Span], starts: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """How good each place is, shape (len(text) + 1,); none within a block of at most `size` tokens.
+
+    Args:
+        text: The Markdown text.
+        blocks: What `markdown_outline` found.
+        starts: Where the text's tokens begin.
+        size: How many tokens a node may have.
+    """
+    breaks = prose_breaks(text)
+    lines = line_breaks(text) if blocks else breaks
+    for start, end in blocks:
+        fits = np.diff(np.searchsorted(starts, [start, end]))[0] <= size
+        inside = lines[start + 1 : end]
+        breaks[start + 1 : end] = 0 if fits else np.where(inside < LINE, np.minimum(inside, WORD), LINE)
+        first = start + len(text[start:end]) - len(text[start:end].lstrip())
+        breaks[first] = max(breaks[first], PARAGRAPH)
+    return breaks
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Any:
+    from markdown_it import MarkdownIt
+
+    # What stands within a paragraph is of no interest here.
+    return MarkdownIt("commonmark").enable("table").disable("inline")
+
+
+class MarkdownChunker(SpanChunker):
+    """Cuts at headings, and within a long section between paragraphs; a table or code stays whole if it fits.
+
+    The path of the headings above a node, its own included, stands in its metadata as `header_path`.
+    """
+
+    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+        outline = markdown_outline(text)
+        if "header_path" not in document.excluded_embed_metadata_keys:
+            longest = max((section.path for section in outline.sections), key=len, default="")
+            like = TextNode(metadata={**document.metadata, "header_path": longest})
+            like.excluded_embed_metadata_keys = document.excluded_embed_metadata_keys
+            size = self._left_beside(like.get_metadata_str(mode=MetadataMode.EMBED), document)
+        starts = self._tokens.starts(text)
+        packer = Packer(text, starts, markdown_breaks(text, outline.blocks, starts, size))
+        for section in outline.sections:
+            for span in self._spans(packer, section.start, section.end, size):
+                yield Piece(*span, {"header_path": section.path})

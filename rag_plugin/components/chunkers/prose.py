@@ -1,0 +1,31 @@
+"""Chunkers `sentence` and `token`: prose cut at sentences or at words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import BaseNode
+
+from ..encoders.tokens import Tokens
+from .span_chunker import Piece, SpanChunker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Packed(SpanChunker):
+    """Cuts where `breaks` says that places are good, or at any word and as late as possible (`full`)."""
+
+    full: bool = False
+    _breaks: Callable[[str], NDArray[np.uint8]] = PrivateAttr()
+
+    def __init__(self, tokens: Tokens, breaks: Callable[[str], NDArray[np.uint8]], **fields: Any) -> None:
+        super().__init__(tokens, **fields)
+        self._breaks = breaks
+
+    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+        for span in self._spans(self._packer(text, self._breaks(text)), 0, len(text), size, full=self.full):
+            yield Piece(*span)

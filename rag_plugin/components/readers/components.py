@@ -1,0 +1,62 @@
+"""Readers: where the documents come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from ..registry.component import rule
+
+if TYPE_CHECKING:
+    from llama_index.core.readers.base import BaseReader
+
+
+def directory(
+    *,
+    path: Annotated[Path, Field(description="The folder.")],
+    include: Annotated[
+        list[str] | None,
+        Field(
+            min_length=1,
+            description="Patterns as in .gitignore, such as `docs/**/*.md`; unset, every file of a known kind.",
+        ),
+    ] = None,
+    exclude: Annotated[list[str] | None, Field(description="Patterns of files to leave out, as in .gitignore.")] = None,
+    recursive: Annotated[bool, Field(description="Whether to look into folders of the folder.")] = True,
+    hidden: Annotated[bool, Field(description="Whether to read what begins with a dot.")] = False,
+    follow_links: Annotated[
+        bool, Field(description="Whether to follow symbolic links, which may lead out of the folder.")
+    ] = False,
+) -> BaseReader:
+    """The files of a folder: text, Markdown, HTML, and with `rag-plugin[files]` PDF, Word, slides, sheets, e-books."""
+    from .directory import DirectoryReader
+
+    return DirectoryReader(
+        path, include or (), exclude or (), recursive=recursive, hidden=hidden, follow_links=follow_links
+    )
+
+
+def _distinct_text(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    if settings["text"] == []:
+        yield "text", "no field is named", "name the field that holds the text"
+
+
+@rule(_distinct_text)
+def jsonl(
+    *,
+    path: Annotated[Path, Field(description="The file, one JSON object a line, in UTF-8.")],
+    text: Annotated[
+        str | list[str], Field(description="The field that holds the text, or several, joined by a newline.")
+    ] = "text",
+    id: Annotated[
+        str | None, Field(description="The field that is the document's id; unset, the id follows from the record.")
+    ] = None,
+    metadata: Annotated[list[str] | None, Field(description="Fields that become the document's metadata.")] = None,
+) -> BaseReader:
+    """The records of a JSON Lines file."""
+    from .jsonl import JsonlReader
+
+    return JsonlReader(path, text, id, metadata or ())

@@ -1,0 +1,129 @@
+"""Readers that list before they read: a folder of files, and a file of JSON records."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llama_index.core.schema import Document
+
+from ...errors import ComponentError
+from ...protocols import Listed, Unlisted
+from .listing_reader import _document, _ListingReader
+from .text_extraction import FORMATS, extract
+
+_log = logging.getLogger(__name__)
+
+
+class DirectoryReader(_ListingReader):
+    """The files of a folder, each a document whose id is its path relative to the folder, with `/`.
+
+    Without `include`, files whose suffix is in `file_formats.FORMATS` are documents. Hidden files and
+    folders are left out, and so are links, which may lead anywhere.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        *,
+        recursive: bool = True,
+        hidden: bool = False,
+        follow_links: bool = False,
+    ) -> None:
+        from pathspec import GitIgnoreSpec
+
+        self.root = root
+        self._include = GitIgnoreSpec.from_lines(include) if include else None
+        self._exclude = GitIgnoreSpec.from_lines(exclude)
+        self._recursive, self._hidden, self._follow = recursive, hidden, follow_links
+
+    def list_documents(self) -> Iterator[Listed | Unlisted]:
+        if not self.root.is_dir():
+            what = "this is not a folder" if self.root.exists() else "there is no such folder"
+            raise ComponentError(f"reader 'directory': {self.root}: {what}")
+        skipped: Counter[str] = Counter()
+        unreadable: list[OSError] = []
+        entered = {os.path.realpath(self.root)}
+        for folder, folders, files in os.walk(self.root, onerror=unreadable.append, followlinks=self._follow):
+            folders[:] = sorted(name for name in folders if self._enters(folder, name, entered, skipped))
+            for name in sorted(files):
+                item = self._file(Path(folder, name), name, skipped)
+                if item is not None:
+                    yield item
+            while unreadable:
+                yield self._closed(unreadable.pop())
+        while unreadable:
+            yield self._closed(unreadable.pop())
+        if skipped:
+            listing = ", ".join(f"{count} {what}" for what, count in skipped.most_common(8))
+            _log.warning("%s: files that are no documents for this reader: %s", self.root, listing)
+
+    def _closed(self, error: OSError) -> Unlisted:
+        name = os.path.relpath(error.filename or self.root, self.root).replace(os.sep, "/")
+        if name == ".":
+            raise ComponentError(f"reader 'directory': {self.root}: {error.strerror}") from error
+        return Unlisted(f"{_shown(name)}/", f"the folder cannot be opened: {error.strerror}", prefix=f"{name}/")
+
+    def _enters(self, folder: str, name: str, entered: set[str], skipped: Counter[str]) -> bool:
+        if not self._recursive or (name.startswith(".") and not self._hidden):
+            return False
+        path = os.path.join(folder, name)
+        if os.path.islink(path):
+            real = os.path.realpath(path)
+            if not self._follow:
+                skipped["links to folders (follow_links: true reads them)"] += 1
+                return False
+            if any(real == seen or seen.startswith(real + os.sep) for seen in entered):
+                return False  # a loop
+            entered.add(real)
+        return True
+
+    def _file(self, path: Path, name: str, skipped: Counter[str]) -> Listed | Unlisted | None:
+        if name.startswith(".") and not self._hidden:
+            return None
+        relative = path.relative_to(self.root).as_posix()
+        if self._exclude.match_file(relative):
+            return None
+        suffix = path.suffix.lower()
+        if self._include is not None:
+            if not self._include.match_file(relative):
+                return None
+        elif suffix not in FORMATS:
+            skipped[_shown(suffix) or "without a suffix"] += 1
+            return None
+        if path.is_symlink() and not self._follow:
+            skipped["links (follow_links: true reads them)"] += 1
+            return None
+        try:
+            status = path.stat()
+        except OSError as error:
+            return Unlisted(relative, f"the file cannot be looked at: {error.strerror}")
+        if not stat.S_ISREG(status.st_mode):
+            skipped["pipes, sockets or devices"] += 1
+            return None
+        if _shown(relative) != relative:
+            return Unlisted(_shown(relative), "its name is not UTF-8")
+        return Listed(relative, _file_stamp(status), lambda: self._load(path, relative))
+
+    def _load(self, path: Path, relative: str) -> Document:
+        text = extract(path, relative)
+        return _document(text, relative, {"file_path": relative, "file_name": path.name})
+
+
+def _shown(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 are written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _file_stamp(status: os.stat_result) -> str | None:
+    # A file that changed just now may change again within the clock's grain: then only its content tells.
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < 2_000_000_000:
+        return None
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"

@@ -1,0 +1,60 @@
+"""Retrievers: how a question finds nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from llama_index.core import VectorStoreIndex
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+TopK = Annotated[int, Field(gt=0, description="How many nodes a question gets.")]
+
+
+def vector(index: VectorStoreIndex, callback_manager: CallbackManager, *, top_k: TopK = 5) -> BaseRetriever:
+    """The nodes whose vectors are nearest to the question's."""
+    from llama_index.core.retrievers import VectorIndexRetriever
+
+    return VectorIndexRetriever(index, similarity_top_k=top_k, callback_manager=callback_manager)
+
+
+def lexical(store: BasePydanticVectorStore, callback_manager: CallbackManager, *, top_k: TopK = 5) -> BaseRetriever:
+    """The nodes whose words fit the question's best, by BM25; nothing is encoded."""
+    from .lexical import WordRetriever
+
+    return WordRetriever(store, top_k, callback_manager)
+
+
+def hybrid(
+    index: VectorStoreIndex,
+    callback_manager: CallbackManager,
+    *,
+    top_k: TopK = 5,
+    alpha: Annotated[
+        float,
+        Field(ge=0, le=1, description="The weight of the vectors; the words have the rest. 1 is as `vector`."),
+    ] = 0.5,
+    fusion: Annotated[
+        Literal["relative_score", "reciprocal_rank"],
+        Field(
+            description="How two rankings become one: by their scores, each scaled to 0..1 over its best 100, or by "
+            "rank alone, as 1 / (60 + rank)."
+        ),
+    ] = "relative_score",
+) -> BaseRetriever:
+    """The nodes that fit the question best by meaning and by words together."""
+    from llama_index.core.retrievers import VectorIndexRetriever
+    from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+    return VectorIndexRetriever(
+        index,
+        similarity_top_k=top_k,
+        vector_store_query_mode=VectorStoreQueryMode.HYBRID,
+        alpha=alpha,
+        vector_store_kwargs={"fusion": fusion},
+        callback_manager=callback_manager,
+    )
