@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from rag_plugin import ConfigError, MissingPackage, load_config, rule
 from rag_plugin.cli import cli
-from rag_plugin.components.registry import component as registry
+from rag_plugin.components.registry import component as component_module
+from rag_plugin.components.registry import find as find_module
 from rag_plugin.components.registry.component import ComponentDefinitionError, ComponentNotFound
 from rag_plugin.components.registry.find import find, names
 from rag_plugin.components.registry.slots import BASE_CLASSES, SLOTS
@@ -33,8 +34,8 @@ CHUNKERS = ["sentence", "token", "markdown", "code", "semantic", "sentence_windo
 
 
 def _forget() -> None:
-    registry._entry_points.cache_clear()
-    registry.component_of.cache_clear()
+    find_module._entry_points.cache_clear()
+    component_module.component_of.cache_clear()
     importlib.invalidate_caches()
 
 
@@ -431,5 +432,5 @@ def test_several_rules_on_one_function_all_hold() -> None:
     def function(*, a: int = 1) -> None:
         """Something."""
 
-    component = registry.component_of("encoder", "several", "here", function)
+    component = component_module.component_of("encoder", "several", "here", function)
     assert [finding for check in component.rules for finding in check({})] == [("a", "second", ""), ("a", "first", "")]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import ConfigError, Problem, load_config
-from rag_plugin.source import Place, Source, Table, Value, conceal, read_source, to_python
+from rag_plugin.source import MappingNode, ScalarNode, Source, SourceLocation, read_source, redact, to_python
 
 BASE = """\
 reader: {type: directory, path: ./docs}
@@ -945,13 +945,13 @@ def test_keys_are_never_expanded(write: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_came_from_the_environment_is_concealed_in_any_text() -> None:
-    node = Value("sk-1'x", Place("f"), Path(), "k=${KEY}", True, (("${KEY}", "sk-1'x"),))
-    number = Value(3, Place("f"), Path(), "${N}", False, (("${N}", "03"),))
-    table = Table({}, Place("f"), Path())
-    assert conceal("bad url http://sk-1'x@host", node) == "bad url http://${KEY}@host"
-    assert conceal(f"bad {node.value!r}", node) == 'bad "${KEY}"'
-    assert conceal("3 of 13, 03", number) == "${N} of 13, ${N}"
-    assert conceal("unchanged", table) == "unchanged"
+    node = ScalarNode("sk-1'x", SourceLocation("f"), Path(), "k=${KEY}", True, (("${KEY}", "sk-1'x"),))
+    number = ScalarNode(3, SourceLocation("f"), Path(), "${N}", False, (("${N}", "03"),))
+    table = MappingNode({}, SourceLocation("f"), Path())
+    assert redact("bad url http://sk-1'x@host", node) == "bad url http://${KEY}@host"
+    assert redact(f"bad {node.value!r}", node) == 'bad "${KEY}"'
+    assert redact("3 of 13, 03", number) == "${N} of 13, ${N}"
+    assert redact("unchanged", table) == "unchanged"
     assert "sk-1" not in repr(node)
 
 
@@ -1139,8 +1139,8 @@ def test_what_was_read_can_be_overridden_again_and_keeps_its_places(write: Any) 
     second = read_source(first, {"llm": "none"})
     assert isinstance(second, Source)
     assert second.name == "config.yaml"
-    assert second.root.entries["store"].key_place == Place("config.yaml", 3, 1)
-    assert second.root.entries["llm"].key_place == Place("overrides")
+    assert second.root.entries["store"].key_location == SourceLocation("config.yaml", 3, 1)
+    assert second.root.entries["llm"].key_location == SourceLocation("overrides")
 
 
 # ---------------------------------------------------------------------------------- mappings

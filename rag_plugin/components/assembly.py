@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.model import Config
 from ..errors import ComponentError, RagPluginError
-from ..source import conceal
+from ..source import redact
 from .registry.component import load_target
 from .registry.section import Section
 from .registry.slots import BASE_CLASSES, SLOTS
@@ -94,7 +94,7 @@ class Assembly:
             raise
         except Exception as error:  # the seam to every constructor below: the section is added, the cause kept
             shown = section.type_node.template or section.type
-            reason = conceal(str(error), section.given)
+            reason = redact(str(error), section.given)
             raise ComponentError(
                 f"{section.path} ({shown}) cannot be built: {type(error).__name__}: {reason}"
             ) from error

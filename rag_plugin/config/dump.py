@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ..components.registry.path_settings import absolute, is_model, is_path, looks_like_path
-from ..source import Items, Node, Place, Table, Template
+from ..source import ListNode, MappingNode, Node, SourceLocation, Template
 
 if TYPE_CHECKING:
     from ..components.registry.section import Section
@@ -37,7 +37,7 @@ def _section(part: Section) -> dict[str, Any]:
     return {"type": written, **_settings(part.settings, part.given, fields)}
 
 
-def _settings(settings: Any, given: Table | None, fields: Any) -> dict[str, Any]:
+def _settings(settings: Any, given: MappingNode | None, fields: Any) -> dict[str, Any]:
     data = {}
     for key, value in settings.items():
         entry = given.entries.get(key) if given is not None else None
@@ -64,9 +64,9 @@ def _plain(value: Any) -> Any:
 
 
 def _node(node: Node, annotation: Any, metadata: list[Any]) -> Any:
-    if isinstance(node, Table):
+    if isinstance(node, MappingNode):
         return {key: _node(entry.node, annotation, metadata) for key, entry in node.entries.items()}
-    if isinstance(node, Items):
+    if isinstance(node, ListNode):
         return [_node(item, annotation, metadata) for item in node.items]
     value = node.value
     located = isinstance(value, str) and bool(value)
@@ -121,7 +121,7 @@ def _comment(target: Any, part: Section | SyncSettings) -> None:
     type_node = getattr(part, "type_node", None)
     for key in target:
         node = type_node if key == "type" else (given.entries[key].node if given and key in given.entries else None)
-        place = node.place if node is not None else Place("default")
+        location = node.location if node is not None else SourceLocation("default")
         if isinstance(target[key], (dict, list)) and target[key]:
             continue  # a comment behind a nested value would land on its last line
-        target.yaml_add_eol_comment(str(place), key, column=0)
+        target.yaml_add_eol_comment(str(location), key, column=0)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..components.registry.section import Section
-from ..source import Entry, Items, Node, Place, Source, Table, read_source
+from ..source import Entry, ListNode, MappingNode, Node, Source, SourceLocation, read_source
 from .model import Config, SyncSettings
 from .validate import check_config
 
-_DEFAULT = Place("default")
+_DEFAULT = SourceLocation("default")
 
 
 def load_config(
@@ -48,9 +48,9 @@ def load_config(
 def _source(config: Config) -> Source:
     """What a config was made from, places and `${NAME}` included; its defaults are left to be filled in again."""
 
-    def table(part: Section) -> Table:
-        entries = {"type": Entry(part.type_node.place, part.type_node), **part.given.entries}
-        return Table(entries, part.given.place, part.given.base)
+    def table(part: Section) -> MappingNode:
+        entries = {"type": Entry(part.type_node.location, part.type_node), **part.given.entries}
+        return MappingNode(entries, part.given.location, part.given.base)
 
     nodes: dict[str, Node] = {}
     for name, part in config.sections.items():
@@ -58,7 +58,7 @@ def _source(config: Config) -> Source:
             nodes[name] = table(part)
         elif isinstance(part, SyncSettings) and part.given is not None:
             nodes[name] = part.given
-        elif isinstance(part, tuple) and part and part[0].type_node.place != _DEFAULT:
-            nodes[name] = Items(tuple(table(item) for item in part), part[0].given.place, part[0].given.base)
-    entries = {key: Entry(node.place, node) for key, node in nodes.items()}
-    return Source(config.name, Table(entries, Place(config.name), Path.cwd()))
+        elif isinstance(part, tuple) and part and part[0].type_node.location != _DEFAULT:
+            nodes[name] = ListNode(tuple(table(item) for item in part), part[0].given.location, part[0].given.base)
+    entries = {key: Entry(node.location, node) for key, node in nodes.items()}
+    return Source(config.name, MappingNode(entries, SourceLocation(config.name), Path.cwd()))

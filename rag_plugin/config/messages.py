@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union
 
 from ..components.registry.component import is_data
-from ..source import Items, Node, Table, Value, describe
+from ..source import ListNode, MappingNode, Node, ScalarNode, describe
 
 _PLAIN = {
     int: "a whole number",
@@ -117,14 +117,14 @@ def error_words(kind: str, context: dict[str, Any], annotation: Any, node: Node,
         return f"{given} does not have the form {context['pattern']}", ""
     if kind in ("literal_error", "enum"):
         choices = _literals(annotation)
-        hint = did_you_mean(node.value, choices) if isinstance(node, Value) and node.template is None else ""
+        hint = did_you_mean(node.value, choices) if isinstance(node, ScalarNode) and node.template is None else ""
         if choices and len(type_words(annotation)) > 100:
             hint = hint or f"possible: {', '.join(choices)}"
             return f"{given} is not possible", hint
         return f"must be {type_words(annotation) if choices else fallback}, not {given}", hint
     if kind == "value_error":
         reason = str(context.get("error", fallback))
-        return (f"{given}: {reason}" if isinstance(node, Value) and node.template else reason), ""
+        return (f"{given}: {reason}" if isinstance(node, ScalarNode) and node.template else reason), ""
     if annotation is None:
         return f"{fallback[:1].lower()}{fallback[1:]}, not {given}", ""
     return f"{type_words(annotation)} is expected, not {given}", _quoting_hint(annotation, node)
@@ -143,7 +143,7 @@ def _literals(annotation: Any) -> list[str]:
 
 
 def _quoting_hint(annotation: Any, node: Node) -> str:
-    if isinstance(node, (Table, Items)):
+    if isinstance(node, (MappingNode, ListNode)):
         return ""
     words = type_words(annotation)
     if node.template is not None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..components.registry.component import Component, component_of
 from ..components.registry.section import Section
-from ..source import Table
+from ..source import MappingNode
 
 
 def sync(
@@ -43,7 +43,7 @@ def sync_component() -> Component:
 class SyncSettings:
     """The `sync` section."""
 
-    def __init__(self, values: Mapping[str, Any] | None = None, given: Table | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any] | None = None, given: MappingNode | None = None) -> None:
         filled = sync(**(values or {}))
         self.on_error: str = filled["on_error"]
         self.on_change: str = filled["on_change"]

@@ -85,15 +85,15 @@ def reference() -> str:
         known = [component for component in components(slot) if component.origin == "built in"]
         if known[0].common:
             lines += [f"Every {slot} has these settings, a LlamaIndex class and a ready object too:", ""]
-            lines += _table([item for item in settings_of(known[0]) if item.name in known[0].common])
+            lines += _mapping([item for item in settings_of(known[0]) if item.name in known[0].common])
         for component in known:
             own = [item for item in settings_of(component) if item.name not in component.common]
-            lines += [f"### `{component.name}`", "", component.summary, "", *_table(own)]
+            lines += [f"### `{component.name}`", "", component.summary, "", *_mapping(own)]
         lines += [
             f"Or the path of a LlamaIndex class, such as `type: {_EXAMPLES[slot]}`, with its own settings.",
             "",
         ]
-    lines += ["## `sync`", "", sync_component().summary, "", *_table(settings_of(sync_component()))]
+    lines += ["## `sync`", "", sync_component().summary, "", *_mapping(settings_of(sync_component()))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -109,7 +109,7 @@ _EXAMPLES = {
 }
 
 
-def _table(settings: list[Setting]) -> list[str]:
+def _mapping(settings: list[Setting]) -> list[str]:
     if not settings:
         return ["No settings of its own.", ""]
     lines = ["| setting | value | default | |", "|---|---|---|---|"]

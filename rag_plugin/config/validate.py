@@ -17,15 +17,15 @@ from ..source import (
     BROKEN,
     UNNAMED_TYPES,
     Entry,
-    Items,
+    ListNode,
+    MappingNode,
     Node,
-    Place,
+    ScalarNode,
     Source,
-    Table,
-    Value,
-    conceal,
+    SourceLocation,
     describe,
     join,
+    redact,
     section,
     to_python,
     walk,
@@ -102,7 +102,7 @@ def check_config(source: Source, allow: Collection[str] = (), provided: Collecti
     for key, entry in source.root.entries.items():
         if key not in SECTIONS:
             hint = did_you_mean(key, SECTIONS, _SYNONYMS)
-            checker.problem(entry.key_place, key, f"no section is called {key!r}", hint)
+            checker.problem(entry.key_location, key, f"no section is called {key!r}", hint)
     for name in SECTIONS:
         entry_or_none = source.root.entries.get(name)
         if entry_or_none is None:
@@ -112,7 +112,7 @@ def check_config(source: Source, allow: Collection[str] = (), provided: Collecti
                     "encoder": "encoder: {type: huggingface, model: BAAI/bge-small-en-v1.5}",
                     "store": "store: {type: faiss, path: ./.rag/index}",
                 }[name]
-                checker.problem(source.root.place, name, "this section is missing", f"for example  {example}")
+                checker.problem(source.root.location, name, "this section is missing", f"for example  {example}")
             sections[name] = checker.default(name, sections.get("chunker"))
         elif name == "rerankers":
             sections[name] = checker.rerankers(entry_or_none)
@@ -122,7 +122,7 @@ def check_config(source: Source, allow: Collection[str] = (), provided: Collecti
             sections[name] = checker.section(name, name, entry_or_none)
     if not checker.problems:
         for node, path, message, hint in contradictions(sections):
-            checker.problem(node.place, path, message, hint)
+            checker.problem(node.location, path, message, hint)
     if checker.problems:
         raise ConfigError(_in_order(checker.problems, source.files))
     return Config(source.name, sections, tuple(allow), tuple(provided))
@@ -139,45 +139,46 @@ class _Checker:
         self.source, self.allow = source, allow
         self.problems: list[Problem] = list(source.problems)
 
-    def problem(self, place: Place, path: str, message: str, hint: str = "") -> None:
-        if place is not BROKEN.place:
-            self.problems.append(Problem(place.file, place.line, place.column, path, message, hint))
+    def problem(self, location: SourceLocation, path: str, message: str, hint: str = "") -> None:
+        if location is not BROKEN.location:
+            self.problems.append(Problem(location.file, location.line, location.column, path, message, hint))
 
     def default(self, name: str, chunker: Section | None = None) -> Any:
         if name == "rerankers":
             follows = FOLLOWING_RERANKERS.get(chunker.type if chunker is not None else "")
             if follows is None:
                 return ()
-            place = Place("default")
-            node = Value(follows, place, self.source.root.base)
-            return (self.section("reranker", join("rerankers", 0), Entry(place, node)),)
+            location = SourceLocation("default")
+            node = ScalarNode(follows, location, self.source.root.base)
+            return (self.section("reranker", join("rerankers", 0), Entry(location, node)),)
         if name == "sync":
             return SyncSettings()
         if name not in DEFAULT_TYPES:
             return None
-        place = Place("default")
-        node = Value(DEFAULT_TYPES[name], place, self.source.root.base)
-        return self.section(name, name, Entry(place, node))
+        location = SourceLocation("default")
+        node = ScalarNode(DEFAULT_TYPES[name], location, self.source.root.base)
+        return self.section(name, name, Entry(location, node))
 
     def rerankers(self, entry: Entry) -> Any:
         node = entry.node
         if node is BROKEN:
             return ()
-        if not isinstance(node, Items):
+        if not isinstance(node, ListNode):
             hint = "write it as a list: rerankers: [{type: similarity_cutoff, cutoff: 0.3}]"
-            self.problem(node.place, "rerankers", f"a list is expected, not {describe(node)}", hint)
+            self.problem(node.location, "rerankers", f"a list is expected, not {describe(node)}", hint)
             return ()
         built = [
-            self.section("reranker", join("rerankers", i), Entry(item.place, item)) for i, item in enumerate(node.items)
+            self.section("reranker", join("rerankers", i), Entry(item.location, item))
+            for i, item in enumerate(node.items)
         ]
         return tuple(part for part in built if part is not None)
 
     def sync(self, entry: Entry) -> Any:
         if entry.node is BROKEN:
             return SyncSettings()
-        if not isinstance(entry.node, Table):
+        if not isinstance(entry.node, MappingNode):
             hint = "for example  sync: {on_error: skip}"
-            self.problem(entry.node.place, "sync", f"a mapping is expected, not {describe(entry.node)}", hint)
+            self.problem(entry.node.location, "sync", f"a mapping is expected, not {describe(entry.node)}", hint)
             return SyncSettings()
         component = sync_component()
         values = self.settings(component, "sync", entry, entry.node, "sync")
@@ -187,41 +188,41 @@ class _Checker:
         if entry.node is BROKEN:
             return None
         node = section(entry.node)
-        if not isinstance(node, Table):
+        if not isinstance(node, MappingNode):
             hint = f"possible: {shortened(names(slot), 12)}"
             self.problem(
-                entry.node.place, path, f"a type or a mapping with a type is expected, not {describe(node)}", hint
+                entry.node.location, path, f"a type or a mapping with a type is expected, not {describe(node)}", hint
             )
             return None
         type_entry = node.entries.get("type")
         if type_entry is None and not self.source.whole:
             return None  # a file that could not be read may name it
         if type_entry is None and path in UNNAMED_TYPES:
-            type_entry = Entry(node.place, Value(DEFAULT_TYPES[path], Place("default"), node.base))
+            type_entry = Entry(node.location, ScalarNode(DEFAULT_TYPES[path], SourceLocation("default"), node.base))
         if type_entry is None:
-            place = entry.key_place if entry.key_place.line or not node.place.line else node.place
-            self.problem(place, join(path, "type"), "the type is missing", f"possible: {shortened(names(slot), 12)}")
+            location = entry.key_location if entry.key_location.line or not node.location.line else node.location
+            self.problem(location, join(path, "type"), "the type is missing", f"possible: {shortened(names(slot), 12)}")
             return None
         type_node = type_entry.node
         if type_node is BROKEN:
             return None
-        if not isinstance(type_node, Value) or not isinstance(type_node.value, str) or not type_node.value:
+        if not isinstance(type_node, ScalarNode) or not isinstance(type_node.value, str) or not type_node.value:
             hint = f"possible: {shortened(names(slot), 12)}"
-            self.problem(type_node.place, join(path, "type"), f"a type is text, not {describe(type_node)}", hint)
+            self.problem(type_node.location, join(path, "type"), f"a type is text, not {describe(type_node)}", hint)
             return None
         component = self.component(slot, path, type_node)
         if component is None:
             return None
-        rest = Table({k: v for k, v in node.entries.items() if k != "type"}, node.place, node.base)
+        rest = MappingNode({k: v for k, v in node.entries.items() if k != "type"}, node.location, node.base)
         label = f"{slot} {type_node.template or repr(component.name)}"
         # Where an override gave the type, what that type needs is missing there.
-        at = entry if type_node.place.line else replace(entry, key_place=type_node.place)
+        at = entry if type_node.location.line else replace(entry, key_location=type_node.location)
         values = self.settings(component, path, at, rest, label)
         if values is None:
             return None
         return Section(slot, path, type_node.value, values, component, type_node, rest)
 
-    def component(self, slot: str, path: str, node: Value) -> Component | None:
+    def component(self, slot: str, path: str, node: ScalarNode) -> Component | None:
         type_path = join(path, "type")
         name = str(node.value)
         secret = node.template is not None
@@ -233,9 +234,9 @@ class _Checker:
             else:
                 hint = " ".join(filter(None, (did_you_mean(self._last(name), error.candidates), error.hint)))
                 message = error.message
-            self.problem(node.place, type_path, message, hint)
+            self.problem(node.location, type_path, message, hint)
         except ComponentDefinitionError as error:
-            self.problem(node.place, type_path, str(error), "this is for the author of the component to mend")
+            self.problem(node.location, type_path, str(error), "this is for the author of the component to mend")
         return None
 
     @staticmethod
@@ -245,7 +246,7 @@ class _Checker:
     # ------------------------------------------------------------------ settings
 
     def settings(
-        self, component: Component, path: str, entry: Entry, table: Table, label: str
+        self, component: Component, path: str, entry: Entry, table: MappingNode, label: str
     ) -> dict[str, Any] | None:
         """The validated settings, defaults filled in, or None if there is a problem; `label` is for messages."""
         from pydantic import ValidationError
@@ -267,7 +268,7 @@ class _Checker:
         if len(self.problems) == before and not broken:
             for name, message, hint in self._rules(component, values):
                 node = table.entries[name].node if name in table.entries else table
-                self.problem(node.place, join(path, name), conceal(message, table), conceal(hint, table))
+                self.problem(node.location, join(path, name), redact(message, table), redact(hint, table))
         return values if len(self.problems) == before and not broken else None
 
     @staticmethod
@@ -280,7 +281,7 @@ class _Checker:
         component: Component,
         path: str,
         entry: Entry,
-        table: Table,
+        table: MappingNode,
         located: dict[str, Node],
         label: str,
         errors: Iterable[Any],
@@ -291,21 +292,23 @@ class _Checker:
             key = error["loc"][0]
             if error["type"] == "missing" and len(error["loc"]) == 1:
                 if self.source.whole:
-                    place = entry.key_place if entry.key_place.line or not table.place.line else table.place
+                    location = (
+                        entry.key_location if entry.key_location.line or not table.location.line else table.location
+                    )
                     words = (fields[key].description or type_words(fields[key].annotation)).rstrip(".")
-                    self.problem(place, join(path, key), f"{label} needs this setting", words)
+                    self.problem(location, join(path, key), f"{label} needs this setting", words)
                 continue
             if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
                 message = f"{label} has no such setting"
                 hint = did_you_mean(key, ["type", *fields], _SETTING_SYNONYMS) if fields else "it has no settings"
-                self.problem(table.entries[key].key_place, join(path, key), message, hint)
+                self.problem(table.entries[key].key_location, join(path, key), message, hint)
                 continue
             # A union fails once for each of its members, under names that are not in the data.
             node, followed = walk(table, error["loc"])
             if error["type"] == "missing" and len(followed) == len(error["loc"]) - 1:
                 missing = _dotted(path, error["loc"])
                 words = type_words(annotation_at(fields[key].annotation, error["loc"][1:]))
-                self.problem(node.place, missing, "this is missing", words)
+                self.problem(node.location, missing, "this is missing", words)
             elif not _has_broken(node):
                 grouped.setdefault(tuple(followed), []).append(error)
         for followed_path, group in grouped.items():
@@ -317,14 +320,14 @@ class _Checker:
             if first["type"] == "extra_forbidden":
                 above = annotation_at(top.annotation, followed_path[1:-1])
                 hint = did_you_mean(followed_path[-1], keys_at(above))
-                self.problem(node.place, dotted, "there is no such setting", hint)
+                self.problem(node.location, dotted, "there is no such setting", hint)
                 continue
             same = len(group) == 1 or all(item["type"] == first["type"] for item in group)
             kind = first["type"] if same else "several"
             if is_model(top.metadata) and kind == "value_error":
                 node = located[str(followed_path[0])]
             message, hint = error_words(kind, first.get("ctx", {}), annotation, node, first["msg"])
-            self.problem(node.place, dotted, conceal(message, node), hint)
+            self.problem(node.location, dotted, redact(message, node), hint)
 
 
 def _dotted(path: str, inside: Iterable[str | int]) -> str:
@@ -336,9 +339,9 @@ def _dotted(path: str, inside: Iterable[str | int]) -> str:
 def _has_broken(node: Node) -> bool:
     if node is BROKEN:
         return True
-    if isinstance(node, Table):
+    if isinstance(node, MappingNode):
         return any(_has_broken(entry.node) for entry in node.entries.values())
-    return isinstance(node, Items) and any(_has_broken(item) for item in node.items)
+    return isinstance(node, ListNode) and any(_has_broken(item) for item in node.items)
 
 
 def every_slot() -> Iterator[tuple[str, str]]:

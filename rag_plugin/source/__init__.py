@@ -15,20 +15,20 @@ from typing import Any
 from ..errors import Problem
 from .files import extend, from_python, read_file
 from .overrides import order, override
-from .scalars import Notes
+from .scalars import Diagnostics
 from .tree import (
     BROKEN,
     UNNAMED_TYPES,
     Entry,
-    Items,
+    ListNode,
+    MappingNode,
     Node,
-    Place,
-    Table,
+    ScalarNode,
+    SourceLocation,
     Template,
-    Value,
-    conceal,
     describe,
     join,
+    redact,
     section,
     to_python,
     walk,
@@ -39,14 +39,14 @@ __all__ = [
     "BROKEN",
     "UNNAMED_TYPES",
     "Entry",
-    "Items",
+    "ListNode",
     "Node",
-    "Place",
+    "SourceLocation",
     "Source",
-    "Table",
+    "MappingNode",
     "Template",
-    "Value",
-    "conceal",
+    "ScalarNode",
+    "redact",
     "describe",
     "join",
     "read_source",
@@ -65,7 +65,7 @@ class Source:
     """
 
     name: str
-    root: Table
+    root: MappingNode
     problems: list[Problem] = field(default_factory=list)
     whole: bool = True
     files: tuple[str, ...] = ()
@@ -86,24 +86,24 @@ def read_source(
         override_name: What the place of an override is called in messages.
         parse_overrides: Whether the overrides' values are YAML text, as on a command line.
     """
-    notes = Notes()
+    diagnostics = Diagnostics()
     if isinstance(config, Source):
         name, root = config.name, config.root
     elif isinstance(config, Mapping):
         base = Path.cwd()
         name = "the mapping"
-        node = from_python(notes, config, Place(name), base, "")
-        root = node if isinstance(node, Table) else Table({}, Place(name), base)
-        root = extend(notes, root, base, [])
+        node = from_python(diagnostics, config, SourceLocation(name), base, "")
+        root = node if isinstance(node, MappingNode) else MappingNode({}, SourceLocation(name), base)
+        root = extend(diagnostics, root, base, [])
     else:
         path = Path(config).expanduser()
         name = str(config)
-        root = read_file(notes, path, name, [], None)
+        root = read_file(diagnostics, path, name, [], None)
     for dotted, raw in sorted((overrides or {}).items(), key=order):
-        place = Place(override_name)
+        location = SourceLocation(override_name)
         if parse_overrides:
-            new = parse_text(notes, str(raw), place, Path.cwd(), str(dotted))
+            new = parse_text(diagnostics, str(raw), location, Path.cwd(), str(dotted))
         else:
-            new = from_python(notes, raw, place, Path.cwd(), str(dotted))
-        root = override(notes, root, str(dotted), BROKEN if new is None else new, place)
-    return Source(name, root, notes.problems, notes.whole, tuple(notes.files))
+            new = from_python(diagnostics, raw, location, Path.cwd(), str(dotted))
+        root = override(diagnostics, root, str(dotted), BROKEN if new is None else new, location)
+    return Source(name, root, diagnostics.problems, diagnostics.whole, tuple(diagnostics.files))

@@ -11,8 +11,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .scalars import Notes, finite, substitute, unusable_in
-from .tree import BROKEN, Entry, Items, Node, Place, Table, Template, Value, cut, describe, join, merge
+from .scalars import Diagnostics, finite, substitute, unusable_in
+from .tree import (
+    BROKEN,
+    Entry,
+    ListNode,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SourceLocation,
+    Template,
+    cut,
+    describe,
+    join,
+    merge,
+)
 from .yaml_parser import DEEPEST_TREE, parse_text
 
 LARGEST_FILE = 1_000_000  # bytes; a config is a page of text, and pure-Python YAML reads 100 kB a second
@@ -23,64 +36,68 @@ class _Unreadable(Exception):
 
 
 def read_file(
-    notes: Notes, path: Path, name: str, chain: list[tuple[str, str]], asked_by: tuple[Place, str] | None
-) -> Table:
+    diagnostics: Diagnostics,
+    path: Path,
+    name: str,
+    chain: list[tuple[str, str]],
+    asked_by: tuple[SourceLocation, str] | None,
+) -> MappingNode:
     """Read a file and what it extends; `asked_by` is the place and path of the `extends` that named it."""
-    notes.files.append(name)
-    empty = Table({}, Place(name), path.absolute().parent)
+    diagnostics.files.append(name)
+    empty = MappingNode({}, SourceLocation(name), path.absolute().parent)
     try:
-        text = _text(notes, path, name, asked_by)
-        node = parse_text(notes, text, None, path.absolute().parent, "", name)
+        text = _text(diagnostics, path, name, asked_by)
+        node = parse_text(diagnostics, text, None, path.absolute().parent, "", name)
     except _Unreadable:
-        notes.whole = False
+        diagnostics.whole = False
         return empty
-    if node is None or not isinstance(node, Table):
-        notes.whole = False
+    if node is None or not isinstance(node, MappingNode):
+        diagnostics.whole = False
     if node is None:
         return empty
-    if not isinstance(node, Table):
-        if isinstance(node, Value) and node.value is None:
+    if not isinstance(node, MappingNode):
+        if isinstance(node, ScalarNode) and node.value is None:
             hint = "" if asked_by else "`rag-plugin init` writes one to start from"
-            notes.problem(Place(name), "", "the file is empty", hint)
+            diagnostics.problem(SourceLocation(name), "", "the file is empty", hint)
         else:
-            what = "a list" if isinstance(node, Items) else "a single value"
+            what = "a list" if isinstance(node, ListNode) else "a single value"
             hint = "write sections such as `reader: {type: directory, path: ./docs}`"
-            notes.problem(node.place, "", f"the file holds {what}, not sections", hint)
+            diagnostics.problem(node.location, "", f"the file holds {what}, not sections", hint)
         return empty
-    return extend(notes, node, path.absolute().parent, [*chain, (os.path.realpath(path), name)])
+    return extend(diagnostics, node, path.absolute().parent, [*chain, (os.path.realpath(path), name)])
 
 
-def _text(notes: Notes, path: Path, name: str, asked_by: tuple[Place, str] | None) -> str:
-    place, dotted = asked_by or (Place(name), "")
+def _text(diagnostics: Diagnostics, path: Path, name: str, asked_by: tuple[SourceLocation, str] | None) -> str:
+    location, dotted = asked_by or (SourceLocation(name), "")
     what = f"{cut(name, 200)!r}: " if asked_by else ""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             hint = f"did you mean {str(path / 'config.yaml')!r}?" if (path / "config.yaml").is_file() else ""
-            notes.problem(place, dotted, f"{what}this is a directory, not a file", hint)
+            diagnostics.problem(location, dotted, f"{what}this is a directory, not a file", hint)
             raise _Unreadable
         if not stat.S_ISREG(status.st_mode):
-            notes.problem(place, dotted, f"{what}this is not a regular file")
+            diagnostics.problem(location, dotted, f"{what}this is not a regular file")
             raise _Unreadable
         if status.st_size > LARGEST_FILE:
             message = f"{what}the file has {status.st_size:,} bytes; a config has at most {LARGEST_FILE:,}"
-            notes.problem(place, dotted, message)
+            diagnostics.problem(location, dotted, message)
             raise _Unreadable
         raw = path.read_bytes()
     except FileNotFoundError:
         start = "`rag-plugin init` writes one to start from"
         hint = "a relative path is relative to the file that names it" if asked_by else start
-        notes.problem(place, dotted, f"{what}there is no such file", hint)
+        diagnostics.problem(location, dotted, f"{what}there is no such file", hint)
         raise _Unreadable from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        notes.problem(place, dotted, f"{what}the file cannot be read: {reason}")
+        diagnostics.problem(location, dotted, f"{what}the file cannot be read: {reason}")
         raise _Unreadable from None
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        notes.problem(Place(name), "", "the file is UTF-16, not UTF-8", "save it as UTF-8")
+        diagnostics.problem(SourceLocation(name), "", "the file is UTF-16, not UTF-8", "save it as UTF-8")
         raise _Unreadable
     if b"\0" in raw:
-        notes.problem(Place(name), "", "this is a binary file, not YAML text")
+        diagnostics.problem(SourceLocation(name), "", "this is a binary file, not YAML text")
         raise _Unreadable
     try:
         return raw.decode("utf-8-sig")
@@ -88,73 +105,75 @@ def _text(notes: Notes, path: Path, name: str, asked_by: tuple[Place, str] | Non
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         message = f"the file is not UTF-8: byte 0x{raw[error.start]:02x} stands here"
-        notes.problem(Place(name, line, column), "", message, "save it as UTF-8")
+        diagnostics.problem(SourceLocation(name, line, column), "", message, "save it as UTF-8")
         raise _Unreadable from None
 
 
-def extend(notes: Notes, root: Table, folder: Path, chain: list[tuple[str, str]]) -> Table:
+def extend(diagnostics: Diagnostics, root: MappingNode, folder: Path, chain: list[tuple[str, str]]) -> MappingNode:
     """Lay `root` over the file that its `extends` names; `chain` is the files above, by real path and name."""
     entry = root.entries.get("extends")
     if entry is None:
         return root
     own = replace(root, entries={key: value for key, value in root.entries.items() if key != "extends"})
     node = entry.node
-    if not isinstance(node, Value) or not isinstance(node.value, str) or not node.value:
-        notes.whole = False
+    if not isinstance(node, ScalarNode) or not isinstance(node.value, str) or not node.value:
+        diagnostics.whole = False
         if node is not BROKEN:
-            notes.problem(node.place, "extends", f"the path of a file is expected, not {describe(node)}")
+            diagnostics.problem(node.location, "extends", f"the path of a file is expected, not {describe(node)}")
         return own
     path = folder / Path(node.value).expanduser()
     # The base is named as the user would open it: beside the file that extends it.
     name = node.template or node.value
-    if node.place.line:
-        name = os.path.normpath(os.path.join(os.path.dirname(node.place.file), name))
+    if node.location.line:
+        name = os.path.normpath(os.path.join(os.path.dirname(node.location.file), name))
     above = [real for real, _ in chain]
     if os.path.realpath(path) in above:
-        notes.whole = False
+        diagnostics.whole = False
         names = [shown for _, shown in chain[above.index(os.path.realpath(path)) :]]
         message = "the files extend each other in a circle: " + " → ".join([*names, names[0]])
-        notes.problem(node.place, "extends", message, "remove one of these `extends`")
+        diagnostics.problem(node.location, "extends", message, "remove one of these `extends`")
         return own
-    return merge(read_file(notes, path, name, chain, (node.place, "extends")), own)
+    return merge(read_file(diagnostics, path, name, chain, (node.location, "extends")), own)
 
 
 def from_python(
-    notes: Notes, data: Any, place: Place, base: Path, path: str, above: tuple[int, ...] = ()
+    diagnostics: Diagnostics, data: Any, location: SourceLocation, base: Path, path: str, above: tuple[int, ...] = ()
 ) -> Node | None:
     """Turn a mapping's data into a tree; strings follow the same `${NAME}` rules as in a file."""
     if id(data) in above or len(above) >= DEEPEST_TREE:
         deep = "lists and mappings are nested too deeply"
-        notes.problem(place, path, "the data holds itself" if id(data) in above else deep)
+        diagnostics.problem(location, path, "the data holds itself" if id(data) in above else deep)
         return None
     if isinstance(data, os.PathLike):
         data = os.fspath(data)
     if isinstance(data, str):
         quoted = isinstance(data, Template) and data.quoted
         # str.__str__: a member of an enum of texts is its text
-        return substitute(notes, str.__str__(data), place, base, path, quoted=quoted, typed="${" in data)
+        return substitute(diagnostics, str.__str__(data), location, base, path, quoted=quoted, typed="${" in data)
     if data is None or isinstance(data, bool):
-        return Value(data, place, base)
+        return ScalarNode(data, location, base)
     if isinstance(data, numbers.Real) and not isinstance(data, Fraction):  # numpy's, too
-        return finite(notes, int(data) if isinstance(data, numbers.Integral) else float(data), place, base, path)
+        return finite(
+            diagnostics, int(data) if isinstance(data, numbers.Integral) else float(data), location, base, path
+        )
     if isinstance(data, Mapping):
         entries = {}
         for key, value in data.items():
             if not isinstance(key, str):
-                notes.problem(place, path, f"keys are text, not {key!r}")
+                diagnostics.problem(location, path, f"keys are text, not {key!r}")
                 continue
             unusable = unusable_in(key)
             if unusable:
-                notes.problem(place, path, f"this key holds {unusable}")
+                diagnostics.problem(location, path, f"this key holds {unusable}")
                 continue
-            node = from_python(notes, value, place, base, join(path, key), (*above, id(data)))
-            entries[str.__str__(key)] = Entry(place, BROKEN if node is None else node)
-        return Table(entries, place, base)
+            node = from_python(diagnostics, value, location, base, join(path, key), (*above, id(data)))
+            entries[str.__str__(key)] = Entry(location, BROKEN if node is None else node)
+        return MappingNode(entries, location, base)
     if isinstance(data, Sequence) and not isinstance(data, (bytes, bytearray)):
         below = (*above, id(data))
-        nodes = [from_python(notes, item, place, base, join(path, i), below) for i, item in enumerate(data)]
-        return Items(tuple(BROKEN if node is None else node for node in nodes), place, base)
+        nodes = [from_python(diagnostics, item, location, base, join(path, i), below) for i, item in enumerate(data)]
+        return ListNode(tuple(BROKEN if node is None else node for node in nodes), location, base)
     message = f"an object of type {type(data).__name__} cannot stand in a config"
     hint = "hand ready objects to build_engine by slot name: build_engine(config, llm=my_llm)"
-    notes.problem(place, path, message, hint)
+    diagnostics.problem(location, path, message, hint)
     return None

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .scalars import Notes
-from .tree import Entry, Items, Node, Place, Table, merge, merge_section, merge_setting
+from .scalars import Diagnostics
+from .tree import Entry, ListNode, MappingNode, Node, SourceLocation, merge, merge_section, merge_setting
 
 
 def order(item: tuple[Any, Any]) -> tuple[int, bool]:
@@ -18,52 +18,54 @@ def order(item: tuple[Any, Any]) -> tuple[int, bool]:
     return len(keys), keys[-1] != "type"
 
 
-def override(notes: Notes, root: Table, dotted: str, new: Node, place: Place) -> Table:
+def override(
+    diagnostics: Diagnostics, root: MappingNode, dotted: str, new: Node, location: SourceLocation
+) -> MappingNode:
     """`root` with `new` at the path `dotted`; a path that leads nowhere is noted, and changes nothing."""
     keys = _keys(dotted)
     if not all(keys):
         hint = "write it as section.setting, such as llm.model"
-        notes.problem(place, dotted, f"{dotted!r} is not the path of a setting", hint)
+        diagnostics.problem(location, dotted, f"{dotted!r} is not the path of a setting", hint)
         return root
     if keys[0] == "extends":
-        notes.problem(place, dotted, "extends cannot be overridden")
+        diagnostics.problem(location, dotted, "extends cannot be overridden")
         return root
-    changed = _replace(notes, root, keys, new, place, dotted, merge)
-    return changed if isinstance(changed, Table) else root
+    changed = _replace(diagnostics, root, keys, new, location, dotted, merge)
+    return changed if isinstance(changed, MappingNode) else root
 
 
 def _replace(
-    notes: Notes,
+    diagnostics: Diagnostics,
     node: Node,
     keys: list[str],
     new: Node,
-    place: Place,
+    location: SourceLocation,
     dotted: str,
     lay: Callable[[Any, Any], Node],
 ) -> Node | None:
     # `lay` is the rule of this depth: `merge` for the root, then `merge_section`, then `merge_setting`.
     key, rest = keys[0], keys[1:]
-    if isinstance(node, Items):
+    if isinstance(node, ListNode):
         count = len(node.items)
         index = int(key) if key.isascii() and key.isdecimal() and len(key) < 10 else count
         if index >= count:
             message = f"there is no item {key!r}: the list has {count} item" + ("s" if count != 1 else "")
-            notes.problem(place, dotted, message, "items count from 0" if count else "")
+            diagnostics.problem(location, dotted, message, "items count from 0" if count else "")
             return None
         old = node.items[index]
-        changed = _replace(notes, old, rest, new, place, dotted, lay) if rest else lay(old, new)
+        changed = _replace(diagnostics, old, rest, new, location, dotted, lay) if rest else lay(old, new)
         if changed is None:
             return None
         return replace(node, items=(*node.items[:index], changed, *node.items[index + 1 :]))
-    if rest and isinstance(node, Table) and key in node.entries:
+    if rest and isinstance(node, MappingNode) and key in node.entries:
         entry = node.entries[key]
-        if isinstance(entry.node, (Table, Items)):
+        if isinstance(entry.node, (MappingNode, ListNode)):
             deeper = partial(merge_section, name=key) if lay is merge else merge_setting
-            below = _replace(notes, entry.node, rest, new, place, dotted, deeper)
+            below = _replace(diagnostics, entry.node, rest, new, location, dotted, deeper)
             return below and replace(node, entries={**node.entries, key: replace(entry, node=below)})
     # What is not there yet is made, and laid over the old by the same rules as `extends`.
     for part in reversed(keys):
-        new = Table({part: Entry(place, new)}, place, new.base)
+        new = MappingNode({part: Entry(location, new)}, location, new.base)
     return lay(node, new)
 
 

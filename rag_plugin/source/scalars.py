@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Problem
-from .tree import BAD, Place, Value, cut
+from .tree import BAD, ScalarNode, SourceLocation, cut
 
 LARGEST_INTEGER = 2**64  # beyond it Python's own text and float conversions fail, and no setting means it
 
@@ -21,7 +21,7 @@ _VARIABLE = re.compile(
 _UNUSABLE = re.compile("[\\0\\ud800-\\udfff]")  # neither a file name nor UTF-8 can hold these
 
 
-class Notes:
+class Diagnostics:
     """What is noted while a config is read: its problems, the files it is made of, and whether all could be read."""
 
     def __init__(self) -> None:
@@ -29,31 +29,33 @@ class Notes:
         self.whole = True
         self.files: list[str] = []
 
-    def problem(self, place: Place, path: str, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(place.file, place.line, place.column, path, message, hint))
+    def problem(self, location: SourceLocation, path: str, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(location.file, location.line, location.column, path, message, hint))
 
 
-def finite(notes: Notes, data: int | float, place: Place, base: Path, path: str) -> Value | None:
+def finite(
+    diagnostics: Diagnostics, data: int | float, location: SourceLocation, base: Path, path: str
+) -> ScalarNode | None:
     """A number that every later step can handle: no NaN, no infinity, no integer of a thousand digits."""
     if isinstance(data, float) and not math.isfinite(data):
-        notes.problem(place, path, f"NaN and infinity are not allowed: {data}")
+        diagnostics.problem(location, path, f"NaN and infinity are not allowed: {data}")
         return None
     if isinstance(data, int) and abs(data) > LARGEST_INTEGER:
-        notes.problem(place, path, "this whole number is too large to be used")
+        diagnostics.problem(location, path, "this whole number is too large to be used")
         return None
-    return Value(data, place, base)
+    return ScalarNode(data, location, base)
 
 
 def substitute(
-    notes: Notes, text: str, place: Place, base: Path, path: str, *, quoted: bool, typed: bool
-) -> Value | None:
+    diagnostics: Diagnostics, text: str, location: SourceLocation, base: Path, path: str, *, quoted: bool, typed: bool
+) -> ScalarNode | None:
     """Replace `${NAME}`, `${NAME:-default}` and `$$`; type the outcome as YAML would if `typed`."""
     unusable = unusable_in(text)
     if unusable:
-        notes.problem(place, path, f"this text holds {unusable}")
+        diagnostics.problem(location, path, f"this text holds {unusable}")
         return None
     if "$" not in text:
-        return Value(text, place, base, None, quoted)
+        return ScalarNode(text, location, base, None, quoted)
     pieces, position, used = [], 0, False
     taken: list[tuple[str, str]] = []
     for match in _VARIABLE.finditer(text):
@@ -66,19 +68,19 @@ def substitute(
         name, default, shown = match["name"], match["default"], cut(match["rest"].partition("\n")[0], 40)
         if match["close"] is None:
             message = f"${{{shown} is never closed"
-            notes.problem(place, path, message, "write ${NAME}; a plain $ before { is written $$")
+            diagnostics.problem(location, path, message, "write ${NAME}; a plain $ before { is written $$")
             return None
         if not name:
             message = f"${{{shown}}} is not the name of an environment variable"
-            notes.problem(place, path, message, "write ${NAME} or ${NAME:-default}; a plain $ before { is $$")
+            diagnostics.problem(location, path, message, "write ${NAME} or ${NAME:-default}; a plain $ before { is $$")
             return None
         if default and "${" in default:
-            notes.problem(place, path, "a default cannot hold another ${...}", "write the default out")
+            diagnostics.problem(location, path, "a default cannot hold another ${...}", "write the default out")
             return None
         found = os.environ.get(name)
         if default is None and found is None:
             message = f"the environment variable {name} is not set"
-            notes.problem(place, path, message, f"set it, or give a default: ${{{name}:-...}}")
+            diagnostics.problem(location, path, message, f"set it, or give a default: ${{{name}:-...}}")
             return None
         if found:
             taken.append((match.group(), found))
@@ -86,35 +88,34 @@ def substitute(
     pieces.append(text[position:])
     result = "".join(pieces)
     if not used:
-        return Value(result, place, base, None, quoted)
+        return ScalarNode(result, location, base, None, quoted)
     unusable = unusable_in(result)
     if unusable:
-        notes.problem(place, path, f"the value of {text} holds {unusable}")
+        diagnostics.problem(location, path, f"the value of {text} holds {unusable}")
         return None
-    value = result if quoted or not typed else _typed(notes, result, place, path, text)
-    return None if value is BAD else Value(value, place, base, text, quoted, tuple(taken))
+    value = result if quoted or not typed else _typed(diagnostics, result, location, path, text)
+    return None if value is BAD else ScalarNode(value, location, base, text, quoted, tuple(taken))
 
 
-def _typed(notes: Notes, text: str, place: Place, path: str, template: str) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.nodes import ScalarNode
+def _typed(diagnostics: Diagnostics, text: str, location: SourceLocation, path: str, template: str) -> Any:
+    from ruamel.yaml import YAML, nodes
 
     yaml = YAML(typ="safe", pure=True)
-    tag = str(yaml.resolver.resolve(ScalarNode, text, (True, False)))
+    tag = str(yaml.resolver.resolve(nodes.ScalarNode, text, (True, False)))
     value = scalar(yaml, tag, text)
     if isinstance(value, float) and not math.isfinite(value):
-        notes.problem(place, path, f"NaN and infinity are not allowed: the value of {template}")
+        diagnostics.problem(location, path, f"NaN and infinity are not allowed: the value of {template}")
         return BAD
     if value is BAD or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
         message = f"this is no number that can be used: the value of {template}"
-        notes.problem(place, path, message, f"if it is text, put it in quotes: {template!r}")
+        diagnostics.problem(location, path, message, f"if it is text, put it in quotes: {template!r}")
         return BAD
     return value
 
 
 def scalar(yaml: Any, tag: str, text: str) -> Any:
     """The Python value of a scalar under a tag of YAML 1.2's core, or `BAD` where the text does not fit the tag."""
-    from ruamel.yaml.nodes import ScalarNode
+    from ruamel.yaml import nodes
 
     kind = tag.rpartition(":")[2]
     if kind not in ("null", "bool", "int", "float"):
@@ -122,7 +123,7 @@ def scalar(yaml: Any, tag: str, text: str) -> Any:
     if kind == "null":
         return None if text in ("", "~", "null", "Null", "NULL") else BAD
     try:
-        return getattr(yaml.constructor, f"construct_yaml_{kind}")(ScalarNode(tag, text))
+        return getattr(yaml.constructor, f"construct_yaml_{kind}")(nodes.ScalarNode(tag, text))
     except (ValueError, OverflowError, KeyError, IndexError):
         return BAD
 

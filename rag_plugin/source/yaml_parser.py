@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .scalars import Notes, finite, joined, scalar, substitute, unusable_in
-from .tree import BAD, BROKEN, Entry, Items, Node, Place, Table, Value, cut, join
+from .scalars import Diagnostics, finite, joined, scalar, substitute, unusable_in
+from .tree import BAD, BROKEN, Entry, ListNode, MappingNode, Node, ScalarNode, SourceLocation, cut, join
 
 LARGEST_TREE = 20_000  # values; aliases of aliases can grow a small file beyond any memory
 DEEPEST_TREE = 50  # lists and mappings inside each other; what is deeper would end in a RecursionError somewhere
@@ -22,131 +22,145 @@ class _Abort(Exception):
     """A text is beyond use; its problem has been noted."""
 
 
-def parse_text(notes: Notes, text: str, place: Place | None, base: Path, path: str, name: str = "") -> Node | None:
+def parse_text(
+    diagnostics: Diagnostics, text: str, location: SourceLocation | None, base: Path, path: str, name: str = ""
+) -> Node | None:
     """Parse YAML text; with `place` everything stands there (an override), else in the file `name`."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
 
     yaml = YAML(typ="safe", pure=True)
-    noted = len(notes.problems)
+    noted = len(diagnostics.problems)
     directive = _OTHER_VERSION.match(text)
     if directive:
         line = text.count("\n", 0, directive.start(1)) + 1
         message = f"the text asks for YAML {directive[1]}; a config is YAML 1.2"
-        notes.problem(place or Place(name, line, 1), path, message, "remove the %YAML line")
+        diagnostics.problem(location or SourceLocation(name, line, 1), path, message, "remove the %YAML line")
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an anchor used twice is allowed by YAML 1.2
             root = yaml.compose(text)
             if root is None:
-                return Value(None, place or Place(name, 1, 1), base)
-            return _Builder(notes, yaml, place, base, name).build(root, path, ())
+                return ScalarNode(None, location or SourceLocation(name, 1, 1), base)
+            return _Builder(diagnostics, yaml, location, base, name).build(root, path, ())
     except _Abort:
         return None
     except RecursionError:
-        del notes.problems[noted:]
-        notes.problem(place or Place(name), path, "lists and mappings are nested too deeply")
+        del diagnostics.problems[noted:]
+        diagnostics.problem(location or SourceLocation(name), path, "lists and mappings are nested too deeply")
     except MarkedYAMLError as error:
         mark, message, hint = _yaml_words(error, text)
-        where = place or (Place(name, mark.line + 1, mark.column + 1) if mark else Place(name))
-        notes.problem(where, path, message, hint)
+        where = location or (SourceLocation(name, mark.line + 1, mark.column + 1) if mark else SourceLocation(name))
+        diagnostics.problem(where, path, message, hint)
     except Exception as error:  # the seam to the YAML library: whatever it trips over, the text is at fault
         at, message, hint = _other_words(error, text)
-        where = Place(name)
+        where = SourceLocation(name)
         if at is not None:
-            where = Place(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
-        notes.problem(place or where, path, message, hint)
+            where = SourceLocation(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+        diagnostics.problem(location or where, path, message, hint)
     return None
 
 
 class _Builder:
     """Turns ruamel's node graph, which has every key (repeated ones too) and its mark, into a tree."""
 
-    def __init__(self, notes: Notes, yaml: Any, place: Place | None, base: Path, name: str) -> None:
-        self.notes, self.yaml, self.fixed, self.base, self.name = notes, yaml, place, base, name
+    def __init__(
+        self, diagnostics: Diagnostics, yaml: Any, location: SourceLocation | None, base: Path, name: str
+    ) -> None:
+        self.diagnostics, self.yaml, self.fixed, self.base, self.name = diagnostics, yaml, location, base, name
         self.count = 0
 
-    def place(self, node: Any) -> Place:
-        return self.fixed or Place(self.name, node.start_mark.line + 1, node.start_mark.column + 1)
+    def location(self, node: Any) -> SourceLocation:
+        return self.fixed or SourceLocation(self.name, node.start_mark.line + 1, node.start_mark.column + 1)
 
     def build(self, node: Any, path: str, above: tuple[int, ...]) -> Node | None:
-        from ruamel.yaml.nodes import MappingNode, ScalarNode
+        from ruamel.yaml import nodes
 
-        place = self.place(node)
+        location = self.location(node)
         self.count += 1
         if id(node) in above:
-            self.notes.problem(place, path, "an alias stands inside its own anchor")
+            self.diagnostics.problem(location, path, "an alias stands inside its own anchor")
             raise _Abort
         if len(above) >= DEEPEST_TREE:
-            self.notes.problem(place, path, "lists and mappings are nested too deeply")
+            self.diagnostics.problem(location, path, "lists and mappings are nested too deeply")
             raise _Abort
         if self.count > LARGEST_TREE:
-            self.notes.problem(place, path, f"the file grows to more than {LARGEST_TREE:,} values")
+            self.diagnostics.problem(location, path, f"the file grows to more than {LARGEST_TREE:,} values")
             raise _Abort
         tag = str(node.tag or "")
         kind = tag.removeprefix("tag:yaml.org,2002:")
         shown = kind if kind == tag else f"!!{kind}"
         if kind == tag or kind not in _KNOWN_TAGS:
-            self.notes.problem(place, path, f"the tag {shown} is not allowed", "a config is plain data: leave it out")
+            self.diagnostics.problem(
+                location, path, f"the tag {shown} is not allowed", "a config is plain data: leave it out"
+            )
             return None
         if node.id != _KNOWN_TAGS[kind]:
             what = {"scalar": "one value", "sequence": "a list", "mapping": "a mapping"}[node.id]
-            self.notes.problem(place, path, f"the tag {shown} does not fit: this is {what}", "leave it out")
+            self.diagnostics.problem(location, path, f"the tag {shown} does not fit: this is {what}", "leave it out")
             return None
-        if isinstance(node, ScalarNode):
-            return self._scalar(node, kind, place, path)
-        if isinstance(node, MappingNode):
-            return self._table(node, place, path, (*above, id(node)))
-        nodes = [self.build(item, join(path, i), (*above, id(node))) for i, item in enumerate(node.value)]
-        return Items(tuple(BROKEN if item is None else item for item in nodes), place, self.base)
+        if isinstance(node, nodes.ScalarNode):
+            return self._scalar(node, kind, location, path)
+        if isinstance(node, nodes.MappingNode):
+            return self._mapping(node, location, path, (*above, id(node)))
+        built = [self.build(item, join(path, i), (*above, id(node))) for i, item in enumerate(node.value)]
+        return ListNode(tuple(BROKEN if item is None else item for item in built), location, self.base)
 
-    def _scalar(self, node: Any, kind: str, place: Place, path: str) -> Value | None:
+    def _scalar(self, node: Any, kind: str, location: SourceLocation, path: str) -> ScalarNode | None:
         plain = node.style is None
         if kind == "str":
             text = joined(node.value)
-            return substitute(self.notes, text, place, self.base, path, quoted=not plain, typed=plain and "${" in text)
+            return substitute(
+                self.diagnostics, text, location, self.base, path, quoted=not plain, typed=plain and "${" in text
+            )
         value = scalar(self.yaml, kind, node.value)
         if value is BAD:
             what = {"bool": "true or false", "null": "null"}.get(kind, "a number that can be used")
-            self.notes.problem(place, path, f"this is not {what}: {cut(node.value, 40)}")
+            self.diagnostics.problem(location, path, f"this is not {what}: {cut(node.value, 40)}")
             return None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return finite(self.notes, value, place, self.base, path)
-        return Value(value, place, self.base, None, not plain)
+            return finite(self.diagnostics, value, location, self.base, path)
+        return ScalarNode(value, location, self.base, None, not plain)
 
-    def _table(self, node: Any, place: Place, path: str, above: tuple[int, ...]) -> Table:
-        from ruamel.yaml.nodes import ScalarNode
+    def _mapping(self, node: Any, location: SourceLocation, path: str, above: tuple[int, ...]) -> MappingNode:
+        from ruamel.yaml import nodes
 
         entries: dict[str, Entry] = {}
         for key_node, value_node in node.value:
-            key_place = self.place(key_node)
-            is_text = isinstance(key_node, ScalarNode) and str(key_node.tag).endswith((":str", ":merge", ":timestamp"))
+            key_location = self.location(key_node)
+            is_text = isinstance(key_node, nodes.ScalarNode) and str(key_node.tag).endswith(
+                (":str", ":merge", ":timestamp")
+            )
             if not is_text:
-                shown = cut(key_node.value, 40) if isinstance(key_node, ScalarNode) else "a list or mapping"
-                hint = "put it in quotes" if isinstance(key_node, ScalarNode) and key_node.value else ""
-                self.notes.problem(key_place, path, f"keys are text, not {shown or 'nothing'}", hint)
+                shown = cut(key_node.value, 40) if isinstance(key_node, nodes.ScalarNode) else "a list or mapping"
+                hint = "put it in quotes" if isinstance(key_node, nodes.ScalarNode) and key_node.value else ""
+                self.diagnostics.problem(key_location, path, f"keys are text, not {shown or 'nothing'}", hint)
                 continue
             key = joined(key_node.value)
             if key == "<<" and key_node.style is None:
                 hint = "use `extends: base.yaml`, or write the keys out"
-                self.notes.problem(key_place, join(path, key), "the merge key << is not part of YAML 1.2", hint)
+                self.diagnostics.problem(
+                    key_location, join(path, key), "the merge key << is not part of YAML 1.2", hint
+                )
                 continue
             unusable = unusable_in(key)
             if unusable:
-                self.notes.problem(key_place, path, f"this key holds {unusable}")
+                self.diagnostics.problem(key_location, path, f"this key holds {unusable}")
                 continue
             if key in entries:
-                first = entries[key].key_place.line
+                first = entries[key].key_location.line
                 first_place = f" (first on line {first})" if first else ""
-                self.notes.problem(key_place, join(path, key), f"key appears twice{first_place}", "keep one of them")
+                self.diagnostics.problem(
+                    key_location, join(path, key), f"key appears twice{first_place}", "keep one of them"
+                )
                 continue
             value = self.build(value_node, join(path, key), above)
-            if isinstance(value, Value) and value_node.start_mark.index == value_node.end_mark.index:
-                value = replace(value, place=key_place)  # nothing is there; its mark is that of the next key
+            if isinstance(value, ScalarNode) and value_node.start_mark.index == value_node.end_mark.index:
+                value = replace(value, location=key_location)  # nothing is there; its mark is that of the next key
             # A value with a problem keeps its key, so that a later check does not call it missing as well.
-            entries[key] = Entry(key_place, value if value is not None else BROKEN)
-        return Table(entries, place, self.base)
+            entries[key] = Entry(key_location, value if value is not None else BROKEN)
+        return MappingNode(entries, location, self.base)
 
 
 _KNOWN_TAGS = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import IndexMismatch, IndexNotBuilt
 from ..protocols import SyncStore
-from ..source import Items, Node, Table
+from ..source import ListNode, MappingNode, Node
 
 if TYPE_CHECKING:
     from ..components.assembly import Assembly
@@ -83,7 +83,7 @@ def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
             continue
         entry = section.given.entries.get(name)
         # What came from the environment may be a secret, and the index is a file.
-        if entry is not None and isinstance(entry.node, (Items, Table)):
+        if entry is not None and isinstance(entry.node, (ListNode, MappingNode)):
             described[name] = _as_written(entry.node)
         elif entry is not None and entry.node.template is not None:
             described[name] = entry.node.template
@@ -99,9 +99,9 @@ def _plain(value: Any) -> Any:
 
 
 def _as_written(node: Node) -> Any:
-    if isinstance(node, Table):
+    if isinstance(node, MappingNode):
         return {key: _as_written(entry.node) for key, entry in node.entries.items()}
-    if isinstance(node, Items):
+    if isinstance(node, ListNode):
         return [_as_written(item) for item in node.items]
     return node.value if node.template is None else node.template
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Union
 
-from ...source import Items, Node, Table, Value
+from ...source import ListNode, MappingNode, Node, ScalarNode
 
 
 class ModelFiles:
@@ -45,12 +45,12 @@ def absolute(text: str, base: Path) -> str:
 
 def locate(node: Node, annotation: Any, metadata: Iterable[Any]) -> Node:
     """Make the paths in a setting's value absolute."""
-    if isinstance(node, Items):
+    if isinstance(node, ListNode):
         return replace(node, items=tuple(locate(item, annotation, metadata) for item in node.items))
-    if isinstance(node, Table) and is_path(annotation):
+    if isinstance(node, MappingNode) and is_path(annotation):
         entries = {key: replace(entry, node=locate(entry.node, annotation, ())) for key, entry in node.entries.items()}
         return replace(node, entries=entries)
-    if not isinstance(node, Value) or not isinstance(node.value, str) or not node.value:
+    if not isinstance(node, ScalarNode) or not isinstance(node.value, str) or not node.value:
         return node
     if is_path(annotation):
         return replace(node, value=Path(absolute(node.value, node.base)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...source import Table, Value
+from ...source import MappingNode, ScalarNode
 from .component import Component
 
 
@@ -23,8 +23,8 @@ class Section:
     type: str
     settings: Mapping[str, Any]
     component: Component = field(compare=False, repr=False)
-    type_node: Value = field(compare=False, repr=False)
-    given: Table = field(compare=False, repr=False)
+    type_node: ScalarNode = field(compare=False, repr=False)
+    given: MappingNode = field(compare=False, repr=False)
 
     def __repr__(self) -> str:
         # Settings can hold secrets from the environment, so they are not shown.
