@@ -126,10 +126,10 @@ class DocumentError(RagPluginError):
 class LLMError(RagPluginError):
     """The LLM did not answer as it should; `url` and `model` say which.
 
-    `what` says what is wrong and `cure` what to do, where that is known; the text has both.
+    `what` says what is wrong and `hint` what to do, where that is known; the text has both.
     """
 
-    cure: str = ""
+    hint: str = ""
 
     def __init__(self, text: str, url: str = "", model: str = "") -> None:
         self.text, self.url, self.model = text, url, model
@@ -203,13 +203,13 @@ class IndexNotBuilt(StoreError):
 class IndexMismatch(StoreError):
     """The index was built by other settings than those it is opened with."""
 
-    def __init__(self, path: str, differences: Sequence[str], cure: str) -> None:
-        self.path, self.differences, self.cure = path, list(differences), cure
+    def __init__(self, path: str, differences: Sequence[str], hint: str) -> None:
+        self.path, self.differences, self.hint = path, list(differences), hint
         listing = "\n".join(f"  {difference}" for difference in self.differences)
-        super().__init__(f"{path} was built by other settings:\n{listing}\n{cure}")
+        super().__init__(f"{path} was built by other settings:\n{listing}\n{hint}")
 
     def __reduce__(self) -> tuple[type[IndexMismatch], tuple[str, list[str], str]]:
-        return type(self), (self.path, self.differences, self.cure)
+        return type(self), (self.path, self.differences, self.hint)
 
 
 class IndexLocked(StoreError):

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 class Listed:
     """A document that a reader knows of.
 
-    `stamp` is equal at two listings only if the content is; None where nothing is known before reading.
+    `change_token` is equal at two listings only if the content is; None where nothing is known before reading.
     `load` raises `DocumentError` where the document cannot be read.
     """
 
     id: str
-    stamp: str | None
+    change_token: str | None
     load: Callable[[], Document]
 
 
@@ -63,16 +63,19 @@ class MatrixEncoder(Protocol):
 
 @dataclass(frozen=True)
 class DocumentRecord:
-    """What is known of a document that was synced.
+    """The sync record of one document.
 
-    `hash` is its content's, `stamp` tells cheaply whether it may have changed (None: not known), `recipe`
-    names the reader and chunker that its nodes were made with.
+    Attributes:
+        id: The document's id.
+        content_hash: SHA-256 of its text and metadata, in hexadecimal.
+        change_token: Equal tokens mean unchanged content; None: unknown.
+        settings_digest: Digest of the chunker settings that made its nodes.
     """
 
     id: str
-    hash: str
-    stamp: str | None
-    recipe: str
+    content_hash: str
+    change_token: str | None
+    settings_digest: str
 
 
 @runtime_checkable
@@ -99,7 +102,7 @@ class SyncStore(Protocol):
         keys: Mapping[str, bytes] | None = None,
     ) -> None: ...
     def finish(self, generation: int, fingerprint: Mapping[str, Any]) -> None: ...
-    def settle(self) -> None: ...
+    def update_derived_files(self) -> None: ...
     def writing(self) -> Any: ...
     def __len__(self) -> int: ...
 

@@ -21,8 +21,8 @@ from llama_index.core.schema import BaseNode, Document, MetadataMode, NodeRelati
 
 from rag_plugin import DocumentError
 from rag_plugin.components.chunkers import components as chunkers
-from rag_plugin.components.chunkers.document_splitter import Cutter
-from rag_plugin.components.encoders.tokens import limit, tokens_of
+from rag_plugin.components.chunkers.document_splitter import DocumentSplitter
+from rag_plugin.components.encoders.tokens import max_input_tokens, tokens_of
 from rag_plugin.components.readers.directory import DirectoryReader
 from rag_plugin.errors import ComponentError
 
@@ -54,13 +54,13 @@ def quick_vectors(given: Sequence[str]) -> Any:
     )
 
 
-def cutter(chunker: NodeParser, encoder: Any = None, **settings: Any) -> Cutter:
+def splitter(chunker: NodeParser, encoder: Any = None, **settings: Any) -> DocumentSplitter:
     encoder = encoder or Hashes()
-    return Cutter(chunker, tokens_of(encoder), limit(encoder), **settings)
+    return DocumentSplitter(chunker, tokens_of(encoder), max_input_tokens(encoder), **settings)
 
 
 def cut(chunker: NodeParser, whole: Document, encoder: Any = None, **settings: Any) -> list[BaseNode]:
-    return cutter(chunker, encoder, **settings)(whole)
+    return splitter(chunker, encoder, **settings)(whole)
 
 
 def counts(encoder: Any, nodes: Sequence[BaseNode]) -> list[int]:
@@ -97,7 +97,7 @@ def prose(words: int, seed: int = 0) -> str:
 def covered(text: str, nodes: Sequence[BaseNode], encoder: Any) -> np.ndarray[Any, Any]:
     """Which characters are in some vector: within the tokens of a node that the encoder sees."""
     found = np.zeros(len(text), dtype=bool)
-    tokens, most = tokens_of(encoder), limit(encoder)
+    tokens, most = tokens_of(encoder), max_input_tokens(encoder)
     for node in nodes:
         assert isinstance(node, TextNode)
         assert node.start_char_idx is not None
@@ -150,9 +150,9 @@ PIECES = st.one_of(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(pieces=st.lists(PIECES, max_size=6), size=st.sampled_from([16, 50, 254]), share=st.sampled_from([0, 8, 2]))
-def test_every_character_is_in_a_vector(minilm: Any, name: str, pieces: list[str], size: int, share: int) -> None:
-    text = "".join(pieces)
+@given(spans_of=st.lists(PIECES, max_size=6), size=st.sampled_from([16, 50, 254]), share=st.sampled_from([0, 8, 2]))
+def test_every_character_is_in_a_vector(minilm: Any, name: str, spans_of: list[str], size: int, share: int) -> None:
+    text = "".join(spans_of)
     file_name = "a.py" if name == "code" else "a.txt"
     made = build(name, minilm, chunk_size=size, overlap=size // share if share else 0)
     nodes = cut(made, document(text, file_name=file_name), minilm)
@@ -175,7 +175,7 @@ def test_every_character_of_real_files_is_in_a_vector(minilm: Any, shared_data: 
     german = "Die Würde des Menschen ist unantastbar. Sie zu achten und zu schützen ist Verpflichtung aller. " * 40
     chinese = "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。" * 200
     line = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789+/", k=100_000))
-    made = cutter(build(name, minilm), minilm)
+    made = splitter(build(name, minilm), minilm)
     cases = [*((whole.id_, whole.text) for whole in reader.load_data())]
     if name == "sentence_window":  # a node for each sentence
         cases = cases[::8]
@@ -192,7 +192,7 @@ def test_every_character_of_real_files_is_in_a_vector(minilm: Any, shared_data: 
 
 @pytest.mark.slow
 def test_one_line_of_two_megabytes_is_cut_in_linear_time(minilm: Any) -> None:
-    made = cutter(build("sentence", minilm), minilm)
+    made = splitter(build("sentence", minilm), minilm)
     made(document("Warm up."))
     words = random.Random(3).choices(["heron", "water", "x" * 700, "nächtlich", "東京"], k=14_000)
     seconds = []
@@ -293,7 +293,7 @@ def test_none_gives_one_node_where_the_encoder_sees_all_of_it(minilm: Any) -> No
 
 def test_nodes_of_another_chunker_that_are_too_long_are_split(minilm: Any) -> None:
     text = prose(3000)
-    made = cutter(SentenceSplitter(chunk_size=1024, chunk_overlap=200), minilm)
+    made = splitter(SentenceSplitter(chunk_size=1024, chunk_overlap=200), minilm)
     nodes = made(document(text))
     assert max(counts(minilm, nodes)) <= 254
     assert unseen(text, nodes, minilm) == 0
@@ -308,7 +308,7 @@ def test_nodes_of_another_chunker_that_are_too_long_are_split(minilm: Any) -> No
 
 def test_they_can_be_left_as_they_are(minilm: Any) -> None:
     text = prose(3000)
-    made = cutter(build("none", minilm), minilm, too_long="warn")
+    made = splitter(build("none", minilm), minilm, too_long="warn")
     (node,) = made(document(text))
     assert node.get_content() == text
     assert (made.unseen.split, made.unseen.left, made.unseen.characters) == (0, 1, len(text))
@@ -368,7 +368,7 @@ def test_the_headings_can_be_encoded(minilm: Any) -> None:
 
 
 def test_an_absolute_path_is_never_encoded(caplog: pytest.LogCaptureFixture) -> None:
-    made = cutter(build("none", Hashes()), embed_metadata=["file_path"])
+    made = splitter(build("none", Hashes()), embed_metadata=["file_path"])
     for _ in range(2):
         (node,) = made(document("Some text.", file_path="/home/me/a.txt"))
         assert node.get_content(metadata_mode=MetadataMode.EMBED) == "Some text."
@@ -407,7 +407,7 @@ def test_ids_are_the_same_in_every_process() -> None:
     code = (
         "from llama_index.core.schema import Document\n"
         "from llama_index.core.callbacks import CallbackManager\n"
-        "from rag_plugin.chunking import Cutter, WholeDocument\n"
+        "from rag_plugin.chunking import DocumentSplitter, WholeDocument\n"
         "from tests.test_chunkers import cut\n"
         "chunker = WholeDocument(callback_manager=CallbackManager([]))\n"
         "print(cut(chunker, Document(id_='d', text='Some text.'))[0].node_id)"
@@ -563,11 +563,11 @@ def test_metadata_of_the_same_name_is_not_overwritten(key: str) -> None:
                 assert node.metadata[key] == "mine", name
 
 
-@given(pieces=st.lists(PIECES, max_size=5), size=st.sampled_from([10, 40]))
+@given(spans_of=st.lists(PIECES, max_size=5), size=st.sampled_from([10, 40]))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("name", NAMES)
-def test_positions_are_the_positions_of_the_text(name: str, pieces: list[str], size: int) -> None:
-    text = "".join(pieces)
+def test_positions_are_the_positions_of_the_text(name: str, spans_of: list[str], size: int) -> None:
+    text = "".join(spans_of)
     parser = build(name, Hashes(), **({} if name == "none" else {"chunk_size": size, "overlap": 2}))
     nodes = cut(parser, document(text))
     for node in nodes:

@@ -1,4 +1,4 @@
-"""`rag-plugin doctor`: each thing that can be wrong is found and told with its cure, and nothing is changed."""
+"""`rag-plugin doctor`: each thing that can be wrong is found and told with its hint, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_json_is_for_a_program(config: Path) -> None:
     done = run(config, "--json", "--no-answer")
     found = json.loads(done.stdout)
     assert done.exit_code == 0
-    assert {key for item in found for key in item} == {"level", "name", "what", "cure"}
+    assert {key for item in found for key in item} == {"level", "name", "what", "hint"}
     assert not any("it answers" in item["what"] for item in found)
 
 
@@ -86,13 +86,13 @@ def test_an_index_is_checked_and_compared_with_the_settings(config: Path) -> Non
     assert [finding.what for finding in changed] == [
         "it was built by other settings: chunker.type: 'sentence' then, 'token' now"
     ]
-    assert "rag-plugin sync --set sync.on_change=resync" in changed[0].cure
+    assert "rag-plugin sync --set sync.on_change=resync" in changed[0].hint
     resync = {"chunker.type": "token", "sync.on_change": "resync"}
     assert of(findings(config, **resync), "index", "warn")
     with closing(sqlite3.connect(config.parent / "index" / "index.sqlite")) as database, database:
         database.execute("UPDATE node SET rest = 'spoiled' WHERE row = (SELECT min(row) FROM node)")
     (broken,) = of(findings(config), "index", "fail")
-    assert broken.cure == "rag-plugin verify --repair"
+    assert broken.hint == "rag-plugin verify --repair"
     assert of(findings(config), "index", "fail") == [broken]  # it was not repaired
 
 
@@ -114,7 +114,7 @@ def test_no_config_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "name", "level", "what", "cure"),
+    ("overrides", "name", "level", "what", "hint"),
     [
         pytest.param(
             {"reader.path": "/nowhere/at/all"},
@@ -195,11 +195,11 @@ def test_no_config_at_all(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_found_with_its_cure(
-    config: Path, overrides: dict[str, Any], name: str, level: str, what: str, cure: str
+    config: Path, overrides: dict[str, Any], name: str, level: str, what: str, hint: str
 ) -> None:
     found = [finding for finding in of(findings(config, **overrides), name, level) if what in finding.what]
     assert len(found) == 1
-    assert cure in found[0].cure
+    assert hint in found[0].hint
 
 
 def test_a_server_that_breaks_is_a_finding_and_no_traceback(config: Path, ollama: FakeOllama) -> None:
@@ -246,7 +246,7 @@ def test_an_old_server_is_told(config: Path) -> None:
     with FakeOllama(says="Yes.", version="0.9.0", old=True) as old:
         (found,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "warn")
     assert found.what == "Ollama 0.9.0 cuts a prompt that is too long, which is found out by counting only"
-    assert found.cure == "0.13 and later refuse such a prompt: update the server"
+    assert found.hint == "0.13 and later refuse such a prompt: update the server"
 
 
 def test_a_model_that_writes_nothing(config: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_disk_that_is_too_small(config: Path, monkeypatch: pytest.MonkeyPatch)
     (found,) = of(findings(config), "sync", "fail")
     assert found.what.startswith("it needs some ")
     assert "0.0 MB are free" in found.what
-    assert found.cure == "make room, or let store.path name another disk"
+    assert found.hint == "make room, or let store.path name another disk"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_plugin import EncoderError
-from rag_plugin.components.encoders.batching import GroupCommit, TurnLock, batches_by_length, windows_by_length
+from rag_plugin.components.encoders.batching import DynamicBatcher, FairLock, batches_by_length, windows_by_length
 from rag_plugin.components.encoders.matrix import encode_documents, encode_queries
 
 from .test_encoders import encoder_of, folder
@@ -229,7 +229,7 @@ class Held:
 
 def test_who_comes_while_a_batch_is_encoded_goes_into_the_next_one() -> None:
     held = Held()
-    together = GroupCommit(held)
+    together = DynamicBatcher(held)
     first = together.submit("a", "query")
     assert held.entered.acquire(timeout=20)
     others = [together.submit("b" * number, "query") for number in range(2, 6)]
@@ -241,7 +241,7 @@ def test_who_comes_while_a_batch_is_encoded_goes_into_the_next_one() -> None:
 
 def test_questions_and_documents_are_not_mixed_and_none_is_forgotten() -> None:
     held = Held()
-    together = GroupCommit(held)
+    together = DynamicBatcher(held)
     futures = [together.submit("a", "query")]
     assert held.entered.acquire(timeout=20)
     for text, role in (("b", "document"), ("c", "query"), ("d", "document")):
@@ -254,7 +254,7 @@ def test_questions_and_documents_are_not_mixed_and_none_is_forgotten() -> None:
 
 def test_a_bad_text_fails_alone() -> None:
     held = Held()
-    together = GroupCommit(held)
+    together = DynamicBatcher(held)
     together.submit("first", "query")
     assert held.entered.acquire(timeout=20)
     futures = [together.submit(text, "query") for text in ("good", "bad", "better")]
@@ -268,7 +268,7 @@ def test_a_bad_text_fails_alone() -> None:
 
 def test_who_gives_up_is_left_out_and_the_others_are_answered() -> None:
     held = Held()
-    together = GroupCommit(held)
+    together = DynamicBatcher(held)
     together.submit("first", "query")
     assert held.entered.acquire(timeout=20)
     gone, kept = together.submit("gone", "query"), together.submit("kept", "query")
@@ -280,7 +280,7 @@ def test_who_gives_up_is_left_out_and_the_others_are_answered() -> None:
 
 
 def test_no_thread_is_left_when_nobody_waits() -> None:
-    together = GroupCommit(Held(open_from_start=True))
+    together = DynamicBatcher(Held(open_from_start=True))
     for _ in range(3):
         assert together.submit("a", "query").result(20).tolist() == [1]
         deadline = time.monotonic() + 20
@@ -291,7 +291,7 @@ def test_no_thread_is_left_when_nobody_waits() -> None:
 
 @given(st.integers(1, 6), st.integers(1, 12), st.integers(0, 3))
 def test_every_one_of_many_threads_gets_its_own_answer(threads: int, each: int, bad: int) -> None:
-    together = GroupCommit(Held(open_from_start=True))
+    together = DynamicBatcher(Held(open_from_start=True))
 
     def ask(thread: int) -> list[Any]:
         futures: list[Future[Any]] = []
@@ -311,7 +311,7 @@ def test_every_one_of_many_threads_gets_its_own_answer(threads: int, each: int, 
 
 
 def test_turns_are_had_in_the_order_of_asking() -> None:
-    lock, order = TurnLock(), []
+    lock, order = FairLock(), []
     ready: list[threading.Thread] = []
     with lock.turn():
         for number in range(5):
@@ -334,7 +334,7 @@ def test_turns_are_had_in_the_order_of_asking() -> None:
 
 
 def test_who_is_interrupted_while_waiting_takes_nobodys_turn() -> None:
-    lock = TurnLock()
+    lock = FairLock()
 
     class Interrupting(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:

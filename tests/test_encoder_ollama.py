@@ -205,8 +205,8 @@ def test_an_empty_text_is_told(small: Small) -> None:
 def test_a_model_that_is_not_there_says_how_to_get_it(small: Small) -> None:
     with pytest.raises(EncoderError) as caught:
         encoder_at(small.url, model="nope").get_query_embedding("x")
-    cure = f"get it with `OLLAMA_HOST={small.url[7:]} ollama pull nope`; it has e5-small:latest"
-    assert str(caught.value) == f"the Ollama server at {small.url} has no model 'nope': {cure}"
+    hint = f"get it with `OLLAMA_HOST={small.url[7:]} ollama pull nope`; it has e5-small:latest"
+    assert str(caught.value) == f"the Ollama server at {small.url} has no model 'nope': {hint}"
 
 
 def test_a_server_that_is_not_there_says_how_to_start_it(small: Small) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rag_plugin.components.encoders.prompts import FAMILIES, family_of
-from rag_plugin.components.encoders.tokens import capacity, tokens_of
+from rag_plugin.components.encoders.tokens import default_chunk_size, tokens_of
 
 from .test_encoders import encoder_of, folder
 
@@ -146,7 +146,7 @@ def test_vectors_are_those_of_a_text_with_its_prompt(tmp_path: Path, minilm: Any
     assert np.abs(np.array(encoder.get_text_embedding("a heron")) - expected[1]).max() < 1e-6
     assert np.abs(encoder.encode_queries(["a heron"])[0] - expected[0]).max() < 1e-6
     assert np.abs(np.array(encoder.get_text_embedding_batch(["a heron"])[0]) - expected[1]).max() < 1e-6
-    assert capacity(encoder) == 254 - int(tokens_of(encoder).counts(["passage: "])[0])
+    assert default_chunk_size(encoder) == 254 - int(tokens_of(encoder).counts(["passage: "])[0])
 
 
 def test_the_query_prompt_is_the_one_that_the_library_takes(tmp_path: Path) -> None:

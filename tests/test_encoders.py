@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import ComponentError, MissingPackage, load_config
-from rag_plugin.components.encoders.tokens import capacity, limit, tokens_of
+from rag_plugin.components.encoders.tokens import default_chunk_size, tokens_of
 
 from .conftest import MINILM
 
@@ -94,7 +94,7 @@ def test_the_models_own_prompts_are_used(minilm: Any, with_prompts: Path) -> Non
     query, text = encoder.get_query_embedding("heron"), encoder.get_text_embedding("heron")
     assert np.abs(np.array(query) - minilm.get_text_embedding("question: heron")).max() < 1e-6
     assert np.abs(np.array(text) - minilm.get_text_embedding("passage: heron")).max() < 1e-6
-    assert capacity(encoder) == limit(encoder) == 254 - tokens_of(encoder).counts(["passage: "])[0]
+    assert default_chunk_size(encoder) == max_input_tokens(encoder) == 254 - tokens_of(encoder).counts(["passage: "])[0]
 
 
 def test_prompts_of_the_config_win(minilm: Any, with_prompts: Path) -> None:
@@ -117,7 +117,7 @@ def test_pooling_can_be_chosen(minilm: Any) -> None:
 
 def test_max_length_changes_what_is_seen() -> None:
     encoder = encoder_of(max_length=16)
-    assert capacity(encoder) == 14
+    assert default_chunk_size(encoder) == 14
     long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     assert encoder.get_text_embedding(long) == encoder.get_text_embedding(long + "fifteen sixteen")
 
@@ -167,8 +167,8 @@ def test_a_backend_that_is_not_installed_says_what_to_install(backend: str, inst
         pytest.skip("optimum is installed here")
     with pytest.raises(MissingPackage) as caught:
         encoder_of(backend=backend)
-    cure = f'pip install "{install}"'
-    assert str(caught.value) == f"encoder 'huggingface' with backend {backend} needs the package 'optimum': {cure}"
+    hint = f'pip install "{install}"'
+    assert str(caught.value) == f"encoder 'huggingface' with backend {backend} needs the package 'optimum': {hint}"
 
 
 def test_a_backend_that_does_not_go_with_the_other_packages_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def test_pooling_is_refused_where_the_model_has_none(tmp_path: Path) -> None:
 
 
 def test_the_size_of_a_chunk_follows_the_encoder(minilm: Any) -> None:
-    assert capacity(minilm) == 254
+    assert default_chunk_size(minilm) == 254
 
 
 def test_the_tokenizer_counts_beyond_what_the_encoder_reads(minilm: Any) -> None:

@@ -283,9 +283,9 @@ def test_no_server() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ServerUnreachable) as caught:
         llm_of(url, retries=1).complete("x")
-    cure = f"start it with `OLLAMA_HOST={url[7:]} ollama serve`, or set llm.base_url"
-    assert str(caught.value) == f"no Ollama server can be reached at {url} for '{MODEL}': {cure}"
-    assert caught.value.cure == cure
+    hint = f"start it with `OLLAMA_HOST={url[7:]} ollama serve`, or set llm.base_url"
+    assert str(caught.value) == f"no Ollama server can be reached at {url} for '{MODEL}': {hint}"
+    assert caught.value.hint == hint
 
 
 def test_a_server_that_is_too_slow_says_which_setting_to_raise(server: str) -> None:

@@ -42,7 +42,7 @@ from rag_plugin.errors import (
     ServerUnreachable,
 )
 from rag_plugin.ollama.error_mapping import unreachable
-from rag_plugin.ollama.target import Asked
+from rag_plugin.ollama.target import Target
 from rag_plugin.testing import Answer, FakeOllama, Fault, faults, recorded, tokens
 from rag_plugin.testing.counting import prompt_tokens
 
@@ -114,7 +114,7 @@ class Case:
 
     Attributes:
         given: How many tokens a stream gives out before.
-        requests: How often the server is asked, with one retry.
+        requests: How often the server is target, with one retry.
         limit: The setting of the time that runs out.
     """
 
@@ -392,19 +392,19 @@ def test_a_server_that_does_not_speak_http() -> None:
 
 
 def test_the_cure_fits_the_place() -> None:
-    for url, cure in (
+    for url, hint in (
         ("http://localhost:9", "start it with `OLLAMA_HOST=localhost:9 ollama serve`, or set llm.base_url"),
         ("http://no-such-machine.invalid:9", "is llm.base_url right?"),
     ):
         with pytest.raises(ServerUnreachable) as caught:
             OllamaLLM(MODEL, base_url=url, retries=0).complete("x")
-        assert caught.value.cure.startswith(cure)
-        assert str(caught.value).endswith(caught.value.cure)
-    there = unreachable(Asked("http://gpu:11434", "llama3.2"))
-    assert there.cure.startswith("does it run there, and listen to other machines (OLLAMA_HOST=0.0.0.0)? If it is else")
-    here = Asked("http://localhost:11434", "llama3.2")
+        assert caught.value.hint.startswith(hint)
+        assert str(caught.value).endswith(caught.value.hint)
+    there = unreachable(Target("http://gpu:11434", "llama3.2"))
+    assert there.hint.startswith("does it run there, and listen to other machines (OLLAMA_HOST=0.0.0.0)? If it is else")
+    here = Target("http://localhost:11434", "llama3.2")
     assert here.command("pull llama3.2") == "`ollama pull llama3.2`"
-    assert Asked("http://gpu:11434").command("pull x") == "`OLLAMA_HOST=gpu:11434 ollama pull x`"
+    assert Target("http://gpu:11434").command("pull x") == "`OLLAMA_HOST=gpu:11434 ollama pull x`"
 
 
 def test_https_where_only_http_is(server: FakeOllama) -> None:
@@ -853,7 +853,7 @@ def test_a_context_window_beyond_the_models_limit_is_not_asked_for(
     engine = build_engine(engine_settings, overrides=overrides, encoder=minilm)
     assert engine.llm.metadata.context_window == 100_000  # nobody has asked the server yet
     assert server.requests == []
-    # Packed for what the config says, refused, packed again for what the model has.
+    # ProseChunker for what the config says, refused, packed again for what the model has.
     assert str(engine.query("Where does the ferry go?")) == SAYS
     assert engine.llm.metadata.context_window == 1400
     assert {body["options"]["num_ctx"] for body in server.bodies()} == {1400}

@@ -291,29 +291,29 @@ def test_nothing_of_the_metadata_is_encoded_or_shown_to_the_llm(folder: Path) ->
 def test_a_stamp_is_given_to_files_that_rest_and_changes_with_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stamp() -> str | None:
+    def change_token() -> str | None:
         (item,) = DirectoryReader(folder).list_documents()
         assert isinstance(item, Listed)
-        return item.stamp
+        return item.change_token
 
     path = folder / "a.txt"
     path.write_text("one")
-    assert stamp() is None  # it may change again without a trace in its dates
+    assert change_token() is None  # it may change again without a trace in its dates
     monkeypatch.setattr(
         "rag_plugin.components.readers.directory.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 10**10)
     )
-    first = stamp()
+    first = change_token()
     assert first is not None
-    assert stamp() == first
+    assert change_token() == first
     os.utime(path, (1, 1))
-    second = stamp()
+    second = change_token()
     path.write_text("two")
     os.utime(path, (1, 1))
-    third = stamp()
+    third = change_token()
     path.unlink()
     path.write_text("two")
     os.utime(path, (1, 1))
-    assert len({first, second, third, stamp()}) == 4
+    assert len({first, second, third, change_token()}) == 4
 
 
 def test_load_data_gives_what_can_be_read_and_warns_of_the_rest(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -565,7 +565,7 @@ def test_metadata_that_json_cannot_hold_is_refused_and_nothing_is_written(
     api.add([make("before")])
     with pytest.raises(StoreError) as caught:
         api.add([make("good"), make("bad", 2, fine=1, odd=value), make("also good")])
-    # Newer Pythons put the number behind the reason.
+    # Newer Pythons put the number changes_between the reason.
     assert str(caught.value).startswith(f"node 'bad' has metadata 'odd' that JSON cannot hold: {reason}")
     assert [node.node_id for node in api.get_nodes()] == ["before"]
     api.add([make("after")])
@@ -974,7 +974,7 @@ async def test_the_event_loop_goes_on_while_the_store_waits(store: FaissStore) -
 # ---------------------------------------------------------------------------------- inside LlamaIndex
 
 
-class Words(BaseEmbedding):
+class LexicalView(BaseEmbedding):
     """A bag of letters: the same text has the same vector, and a shared word brings texts together."""
 
     def _get_text_embedding(self, text: str) -> list[float]:
@@ -990,8 +990,8 @@ class Words(BaseEmbedding):
 
 
 @pytest.fixture
-def words() -> Words:
-    return Words(callback_manager=CallbackManager([]))
+def words() -> LexicalView:
+    return LexicalView(callback_manager=CallbackManager([]))
 
 
 def _index(store: FaissStore, encoder: BaseEmbedding) -> VectorStoreIndex:
@@ -1004,7 +1004,7 @@ def _best(index: VectorStoreIndex, question: str, **settings: Any) -> list[str]:
     return [hit.node.get_content() for hit in index.as_retriever(similarity_top_k=1, **settings).retrieve(question)]
 
 
-def test_an_index_over_the_store_inserts_deletes_and_finds(store: FaissStore, words: Words) -> None:
+def test_an_index_over_the_store_inserts_deletes_and_finds(store: FaissStore, words: LexicalView) -> None:
     index = _index(store, words)
     for number, text in enumerate(["red apples", "green pears", "blue plums"]):
         index.insert(Document(id_=f"d{number}", text=text, metadata={}))
@@ -1019,7 +1019,7 @@ def test_an_index_over_the_store_inserts_deletes_and_finds(store: FaissStore, wo
     assert _best(index, "blue plums", doc_ids=["d0"]) == ["grey apples"]
 
 
-def test_an_index_is_built_from_documents_into_the_store(store: FaissStore, path: Path, words: Words) -> None:
+def test_an_index_is_built_from_documents_into_the_store(store: FaissStore, path: Path, words: LexicalView) -> None:
     VectorStoreIndex.from_documents(
         [Document(id_="d", text="one two three. " * 40)],
         storage_context=StorageContext.from_defaults(vector_store=store),
@@ -1033,7 +1033,7 @@ def test_an_index_is_built_from_documents_into_the_store(store: FaissStore, path
     assert {node.ref_doc_id for node in again.get_nodes()} == {"d"}
 
 
-def test_a_pipeline_with_upserts_leaves_the_right_nodes(store: FaissStore, words: Words) -> None:
+def test_a_pipeline_with_upserts_leaves_the_right_nodes(store: FaissStore, words: LexicalView) -> None:
     pipeline = IngestionPipeline(
         transformations=[SentenceSplitter(callback_manager=words.callback_manager), words],
         vector_store=store,
@@ -1047,7 +1047,7 @@ def test_a_pipeline_with_upserts_leaves_the_right_nodes(store: FaissStore, words
     assert store.client.ntotal == 2
 
 
-async def test_an_index_over_the_store_answers_asynchronously(store: FaissStore, words: Words) -> None:
+async def test_an_index_over_the_store_answers_asynchronously(store: FaissStore, words: LexicalView) -> None:
     index = _index(store, words)
     await index.ainsert(Document(id_="d", text="red apples"))
     hits = await index.as_retriever(similarity_top_k=5).aretrieve("red apples")
@@ -1070,7 +1070,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 @pytest.mark.slow
-def test_one_long_document_is_not_quadratic(tmp_path: Path, words: Words) -> None:
+def test_one_long_document_is_not_quadratic(tmp_path: Path, words: LexicalView) -> None:
     def build(count: int) -> None:
         store = FaissStore(tmp_path / str(count))
         _index(store, words).insert_nodes([make(f"n{number}", number, "one document") for number in range(count)])
@@ -1082,7 +1082,7 @@ def test_one_long_document_is_not_quadratic(tmp_path: Path, words: Words) -> Non
 
 
 @pytest.mark.slow
-def test_single_inserts_are_not_quadratic(store: FaissStore, words: Words) -> None:
+def test_single_inserts_are_not_quadratic(store: FaissStore, words: LexicalView) -> None:
     index = _index(store, words)
     nodes = [make(f"n{number}", number, f"d{number}") for number in range(4000)]
 

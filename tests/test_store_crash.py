@@ -232,7 +232,9 @@ def _sync(corpus: dict[str, Any], encoder: Hashes) -> SyncReport:
 
 
 def _sync_there(corpus: dict[str, Any], salt: int, pipe: Any) -> None:
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own is a semaphore of the system, which a killed process leaves changes_between
     _sync(corpus, Hashes(salt, pipe, pause=0.0005))
     pipe.send("finished")
 

@@ -105,7 +105,7 @@ def filled(path: Path, model: Model, given: list[Known] | None = None, **setting
 
 
 def in_sqlite(path: Path, sql: str, *values: str) -> tuple[Any, ...]:
-    """Run one statement in an index behind the store's back; the first row."""
+    """Run one statement in an index changes_between the store's back; the first row."""
     connection = sqlite3.connect(path / "index.sqlite")
     row = connection.execute(sql, values).fetchone()
     connection.commit()
@@ -887,8 +887,8 @@ def test_a_truth_that_is_none_is_a_store_error_and_left_alone(
         assert message is not None
         assert message.startswith(str(file))
         if reason:
-            cure = "delete the directory, and the next sync builds it again from the documents"
-            assert message == f"{file} cannot be opened: {reason}; {cure}"
+            hint = "delete the directory, and the next sync builds it again from the documents"
+            assert message == f"{file} cannot be opened: {reason}; {hint}"
     store.close()
     assert file.read_bytes() == before
     assert not (path / "index.sqlite-wal").exists() or (path / "index.sqlite-wal").stat().st_size == 0

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from rag_plugin.cli import cli
 from rag_plugin.errors import StoreError
 from rag_plugin.faiss_store import FaissStore
-from rag_plugin.faiss_store.vectors.snapshots import Stamp
+from rag_plugin.faiss_store.vectors.snapshots import SnapshotRecord
 from rag_plugin.protocols import DocumentRecord
 
 from .test_store import ask, make, vector
@@ -338,11 +338,11 @@ def test_the_finding_is_data_and_text(synced: Bench) -> None:
 # ---------------------------------------------------------------------------------- what is derived
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: Path) -> SnapshotRecord:
     connection = sqlite3.connect(path / "index.sqlite")
     (text,) = connection.execute("SELECT value FROM meta WHERE key = 'snapshot'").fetchone()
     connection.close()
-    return Stamp(**json.loads(text))
+    return SnapshotRecord(**json.loads(text))
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_an_index_of_sqlite_that_lacks_an_entry_is_found_and_mended(store: Faiss
     store.add([make(f"n{number}", number, f"d{number}") for number in range(10)])
     store.close()
     connection = sqlite3.connect(path / "index.sqlite")
-    # Writes to the table behind the back of its index.
+    # Writes to the table changes_between the back of its index.
     connection.execute("PRAGMA writable_schema = ON")
     (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'node_document'").fetchone()
     (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'node_document'").fetchone()

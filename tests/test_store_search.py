@@ -453,7 +453,7 @@ def test_hybrid_finds_what_only_one_leg_finds(store: FaissStore) -> None:
 def _greedy(
     nodes: Mapping[str, Vector], question: Vector, top_k: int, threshold: float, metric: str, among: int
 ) -> list[str]:
-    """Maximal marginal relevance after Carbonell and Goldstein (1998), by comparing everything with everything."""
+    """Maximal mmr relevance after Carbonell and Goldstein (1998), by comparing everything with everything."""
     near = {name: similarity(metric, given, question) for name, given in nodes.items()}
     waiting = sorted(near, key=lambda name: -near[name])[:among]
     chosen: list[str] = []

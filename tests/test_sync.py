@@ -32,14 +32,14 @@ from rag_plugin.faiss_store import FaissStore
 from rag_plugin.faiss_store.locks.writer_lock import WriterLock
 from rag_plugin.protocols import Listed, Unlisted
 from rag_plugin.sync import SyncReport, sync
-from rag_plugin.sync.fingerprint import CURE
+from rag_plugin.sync.fingerprint import HINT
 
 from .conftest import DOCUMENTS
 from .test_store import PROCESSES
 from .test_store_crash import Hashes
 
 NAMES = ["harbour.txt", "oven.txt", "birds/heron.md", "birds/lapwing.md"]  # as the reader lists them
-Found = dict[str, tuple["str | None", str]]
+Hits = dict[str, tuple["str | None", str]]
 
 
 class Bench:
@@ -70,7 +70,7 @@ class Bench:
         parts = {"encoder": encoder or self.encoder, **self.parts}
         return build_engine(self.config, sync="never", overrides=dotted, **parts)
 
-    def contents(self) -> Found:
+    def contents(self) -> Hits:
         store = FaissStore(self.index)
         try:
             return {node.node_id: (node.ref_doc_id, node.get_content()) for node in store.get_nodes()}
@@ -737,7 +737,7 @@ def test_on_change_error_names_each_difference_and_the_cure(bench: Bench) -> Non
         "  encoder.salt: 0 then, 1 now\n"
         "  chunker.chunk_size: 256 then, 128 now\n"
         "  reader.recursive: True then, False now\n"
-        f"{CURE}"
+        f"{HINT}"
     )
     assert bench.contents() == before
     assert bench.sync().unchanged == NAMES
@@ -758,7 +758,7 @@ def test_other_weights_under_the_same_name_are_noticed(bench: Bench, caplog: pyt
         bench.engine(other)
     (difference,) = caught.value.differences
     assert difference.startswith("encoder: other weights under the same name (the same sentence gives cosine ")
-    assert str(caught.value) == (f"{bench.index} was built by other settings:\n  {difference}\n{CURE}")
+    assert str(caught.value) == (f"{bench.index} was built by other settings:\n  {difference}\n{HINT}")
     caplog.clear()
     report = bench.sync(other)
     assert report.changed == NAMES
@@ -1074,7 +1074,7 @@ def test_a_real_encoder_finds_what_was_synced(bench: Bench, minilm: Any) -> None
 # ---------------------------------------------------------------------------------- random changes
 
 
-def _fresh(bench: Bench, folder: Path) -> Found:
+def _fresh(bench: Bench, folder: Path) -> Hits:
     """What an index made at once of the present files holds."""
     index = Path(tempfile.mkdtemp(dir=folder))
     other = Bench(bench.folder, index / "fresh")
@@ -1086,7 +1086,16 @@ def _fresh(bench: Bench, folder: Path) -> Found:
 FILES = st.sampled_from(["a.txt", "b.md", "sub/c.txt", "sub/deep/d.md", "e.txt"])
 TEXTS = st.lists(
     st.sampled_from(
-        ["# Title", "One sentence here.", "Two more of them. And a second.", "", "Words " * 60, "café 東京", "\f", "x"]
+        [
+            "# Title",
+            "One sentence here.",
+            "Two more of them. And a second.",
+            "",
+            "LexicalView " * 60,
+            "café 東京",
+            "\f",
+            "x",
+        ]
     ),
     max_size=6,
 ).map("\n\n".join)

@@ -492,7 +492,7 @@ def test_an_encoder_that_raises_stops_the_sync_and_what_was_encoded_stays(bench:
     with pytest.raises(type(error)) as caught:
         bench.sync(Calling(fail), sync__batch_size=1)
     assert caught.value is error
-    assert threading.active_count() <= before  # no thread is left behind
+    assert threading.active_count() <= before  # no thread is left changes_between
     encoder = Hashes()
     report = bench.sync(encoder, sync__batch_size=1)
     assert len(encoder.texts) == 12 - 3
@@ -521,7 +521,7 @@ def test_no_more_than_three_batches_of_nodes_are_alive(bench: Bench, monkeypatch
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     most: list[int] = []
     calls: list[int] = []
-    cut = chunking.Cutter.__call__
+    cut = chunking.DocumentSplitter.__call__
 
     class Node(TextNode):
         """A node that can be weakly referred to and told apart."""
@@ -529,8 +529,8 @@ def test_no_more_than_three_batches_of_nodes_are_alive(bench: Bench, monkeypatch
         def __hash__(self) -> int:
             return id(self)
 
-    def counted(cutter: Any, document: Any) -> Any:
-        nodes = cut(cutter, document)
+    def counted(splitter: Any, document: Any) -> Any:
+        nodes = cut(splitter, document)
         for node in nodes:
             node.__class__ = Node
             alive.add(node)
@@ -542,7 +542,7 @@ def test_no_more_than_three_batches_of_nodes_are_alive(bench: Bench, monkeypatch
             gc.collect()
             most.append(len(alive))
 
-    monkeypatch.setattr(chunking.Cutter, "__call__", counted)
+    monkeypatch.setattr(chunking.DocumentSplitter, "__call__", counted)
     report = bench.sync(Calling(measure), sync__batch_size=5)
     assert report.nodes_written == 64
     assert len(most) >= 3

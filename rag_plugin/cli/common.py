@@ -43,11 +43,11 @@ class Settings:
         return self.config or "config.yaml"
 
     def load(self) -> Config:
-        from ..config import check_config
+        from ..config import validate_config
         from ..source import read_source
 
         source = read_source(self.path, self.overrides, override_name="--set", parse_overrides=True)
-        return check_config(source, self.allow)
+        return validate_config(source, self.allow)
 
     def engine(self, *, sync: bool, **overrides: Any) -> RagEngine:
         """The engine, loaded with a word about what takes the time."""

@@ -29,7 +29,7 @@ def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
         for finding in examine(settings.load, ask_llm=answer):
             found.append(finding)
             if not as_json:
-                _show(finding.level, finding.name, finding.what, finding.cure)
+                _show(finding.level, finding.name, finding.what, finding.hint)
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in found], indent=2, ensure_ascii=False))
     failed, warned = (sum(finding.level == level for finding in found) for level in ("fail", "warn"))
@@ -39,11 +39,11 @@ def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(WORK_FAILED)
 
 
-def _show(level: str, name: str, what: str, cure: str) -> None:
+def _show(level: str, name: str, what: str, hint: str) -> None:
     word, colour = _SHOWN[level]
     width = max(60, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 100
     head = f"{word:<5} {name:<9} "
     text = click.wrap_text(what, width, head, " " * 16)
     click.echo(click.style(text[:4], fg=colour, bold=level == "fail") + text[4:])
-    if cure:
-        click.echo(click.wrap_text(cure, width, " " * 16 + "→ ", " " * 18))
+    if hint:
+        click.echo(click.wrap_text(hint, width, " " * 16 + "→ ", " " * 18))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.callbacks import CallbackManager
 
-    from .chunkers.document_splitter import Cutter
+    from .chunkers.document_splitter import DocumentSplitter
 
 PARTS = (*(slot for slot in SLOTS if slot != "reranker"), "rerankers")
 
@@ -46,7 +46,7 @@ class Assembly:
         self._under_way: list[str] = []
 
     def get(self, name: str) -> Any:
-        """The part of that name: a slot, `index`, `callback_manager` or `cutter`."""
+        """The part of that name: a slot, `index`, `callback_manager` or `splitter`."""
         if name in self._built:
             return self._built[name]
         if name in self._under_way:
@@ -75,8 +75,8 @@ class Assembly:
             return self._callback_manager()
         if name == "index":
             return self._index()
-        if name == "cutter":
-            return self._cutter()
+        if name == "splitter":
+            return self._splitter()
         if name == "rerankers":
             return [self._component(section) for section in self.config.rerankers]
         if name not in PARTS:
@@ -120,7 +120,7 @@ class Assembly:
     def _index(self) -> VectorStoreIndex:
         from llama_index.core import StorageContext, VectorStoreIndex
 
-        from .chunkers.document_splitter import LazyCutter
+        from .chunkers.document_splitter import LazyDocumentSplitter
 
         encoder = self.get("encoder")
         manager = encoder.callback_manager if "encoder" in self.injected else self.get("callback_manager")
@@ -130,15 +130,15 @@ class Assembly:
             embed_model=encoder,
             storage_context=StorageContext.from_defaults(vector_store=store),
             callback_manager=manager,
-            transformations=[LazyCutter(lambda: self.get("cutter"))],
+            transformations=[LazyDocumentSplitter(lambda: self.get("splitter"))],
         )
 
-    def _cutter(self) -> Cutter:
-        from .chunkers.document_splitter import Cutter
-        from .encoders.tokens import limit, tokens_of
+    def _splitter(self) -> DocumentSplitter:
+        from .chunkers.document_splitter import DocumentSplitter
+        from .encoders.tokens import max_input_tokens, tokens_of
 
         chunker, encoder = self.get("chunker"), self.get("encoder")
-        return Cutter(chunker, tokens_of(encoder), limit(encoder), **self.config.common("chunker"))
+        return DocumentSplitter(chunker, tokens_of(encoder), max_input_tokens(encoder), **self.config.common("chunker"))
 
 
 def _check_kind(slot: str, part: Any) -> None:

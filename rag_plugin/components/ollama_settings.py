@@ -34,8 +34,8 @@ LOCAL = "http://localhost:11434"
 
 def address_that_can_be(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
     """A rule for settings with a `base_url`."""
-    from ..ollama.target import why_no_address
+    from ..ollama.target import address_problem
 
-    found = why_no_address(settings["base_url"])
+    found = address_problem(settings["base_url"])
     if found is not None:
         yield "base_url", *found

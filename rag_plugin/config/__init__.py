@@ -3,6 +3,6 @@
 from ..components.registry.section import Section
 from .load import load_config
 from .model import Config, SyncSettings
-from .validate import check_config
+from .validate import validate_config
 
-__all__ = ["Config", "Section", "SyncSettings", "check_config", "load_config"]
+__all__ = ["Config", "Section", "SyncSettings", "validate_config", "load_config"]

@@ -10,7 +10,7 @@ from typing import Any
 from ..components.registry.section import Section
 from ..source import Entry, ListNode, MappingNode, Node, Source, SourceLocation, read_source
 from .model import Config, SyncSettings
-from .validate import check_config
+from .validate import validate_config
 
 _DEFAULT = SourceLocation("default")
 
@@ -41,8 +41,8 @@ def load_config(
         if not overrides:
             return config
         allow, provided = (*config.allow, *allow), (*config.provided, *provided)
-        return check_config(read_source(_source(config), overrides), allow, provided)
-    return check_config(read_source(config, overrides), allow, provided)
+        return validate_config(read_source(_source(config), overrides), allow, provided)
+    return validate_config(read_source(config, overrides), allow, provided)
 
 
 def _source(config: Config) -> Source:

@@ -86,7 +86,7 @@ _SETTING_SYNONYMS = {
 }
 
 
-def check_config(source: Source, allow: Collection[str] = (), provided: Collection[str] = ()) -> Config:
+def validate_config(source: Source, allow: Collection[str] = (), provided: Collection[str] = ()) -> Config:
     """Check every section against the signature of the component it names.
 
     Args:

@@ -1,4 +1,4 @@
-"""Everything that a first run can fail on, looked at in turn, with the cure for each. It changes nothing."""
+"""Everything that a first run can fail on, looked at in turn, with the hint for each. It changes nothing."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def _seen(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]
     try:
         yield from look()
     except LLMError as error:
-        yield Finding("fail", name, error.what, error.cure)
+        yield Finding("fail", name, error.what, error.hint)
     except RagPluginError as error:
-        what, _, cure = str(error).partition("\n")
-        yield Finding("fail", name, what, cure)
+        what, _, hint = str(error).partition("\n")
+        yield Finding("fail", name, what, hint)
     except Exception as error:  # a look that goes wrong is a finding, and must not hide the others
         reason = " ".join(str(error).split()) or "no reason given"
         _log.debug("looking at %s", name, exc_info=True)
@@ -132,20 +132,20 @@ class _Doctor:
             yield Finding("warn", "reader", f"{len(bad) - 5} more documents that cannot be read")
         if len(self.items) == len(bad):
             where = self.config.reader.settings.get("path", "") if self.config.reader is not None else ""
-            cure = f"put documents into {where}, or let reader.path and reader.include name others"
-            yield Finding("warn", "reader", "there are no documents", cure)
+            hint = f"put documents into {where}, or let reader.path and reader.include name others"
+            yield Finding("warn", "reader", "there are no documents", hint)
         else:
             yield Finding("ok", "reader", f"{len(self.items) - len(bad):,} documents")
 
     def encoder(self) -> Iterator[Finding]:
         from ..components.encoders.matrix import encode_queries
-        from ..components.encoders.tokens import limit
+        from ..components.encoders.tokens import max_input_tokens
 
         started = time.perf_counter()
         encoder = self.assembly.get("encoder")
         self.dimension = int(encode_queries(encoder, ["Is anybody there?"]).shape[1])
         self.has_encoder = True
-        most = limit(encoder)
+        most = max_input_tokens(encoder)
         parts = [f"{getattr(encoder, 'model_name', type(encoder).__name__)}: {self.dimension} numbers"]
         parts.append(f"reads {most:,} tokens" if most else "how much it reads is not known")
         for role in ("query", "document"):
@@ -168,8 +168,8 @@ class _Doctor:
             yield Finding("ok", "index", f"{store.path} is not there yet; a sync makes it")
             return
         if found.writer:
-            cure = "wait for it, or end it; questions and this look go on meanwhile"
-            yield Finding("warn", "index", f"{found.path} is being written to by {found.writer}", cure)
+            hint = "wait for it, or end it; questions and this look go on meanwhile"
+            yield Finding("warn", "index", f"{found.path} is being written to by {found.writer}", hint)
         if found.nodes > _MANY_NODES:
             yield Finding("skip", "index", f"{found.nodes:,} nodes are many to check", "rag-plugin verify does it")
         else:
@@ -179,19 +179,19 @@ class _Doctor:
             "ok", "index", f"{found.documents:,} documents, {found.nodes:,} nodes, {found.bytes / 1e6:,.1f} MB"
         )
         if self.has_encoder and found.fingerprint:
-            from ..sync.fingerprint import CURE, all_differences, fingerprint_of
+            from ..sync.fingerprint import HINT, all_differences, fingerprint_of
 
             level: Level = "fail" if self.config.sync.on_change == "error" else "warn"
             for difference in all_differences(found.fingerprint, fingerprint_of(self.assembly)):
-                yield Finding(level, "index", f"it was built by other settings: {difference}", CURE)
+                yield Finding(level, "index", f"it was built by other settings: {difference}", HINT)
 
     def sync(self) -> Iterator[Finding]:
         if not self.has_encoder:
             yield Finding("skip", "sync", "what a sync would do is not known without the encoder")
             return
         if self.items is not None and len(self.items) > _MANY_DOCUMENTS:
-            cure = "rag-plugin sync --dry-run tells what it would do"
-            yield Finding("skip", "sync", f"{len(self.items):,} documents are many to read for this", cure)
+            hint = "rag-plugin sync --dry-run tells what it would do"
+            yield Finding("skip", "sync", f"{len(self.items):,} documents are many to read for this", hint)
             return
         from ..sync import plan_sync
 
@@ -209,13 +209,13 @@ class _Doctor:
             folder = folder.parent
         free = shutil.disk_usage(folder).free
         if needed > 0.9 * free:
-            cure = "make room, or let store.path name another disk"
+            hint = "make room, or let store.path name another disk"
             yield Finding(
-                "fail", "sync", f"it needs some {as_size(needed)} of disk, and {as_size(free)} are free", cure
+                "fail", "sync", f"it needs some {as_size(needed)} of disk, and {as_size(free)} are free", hint
             )
         memory = free_memory()
         held = plan.nodes * 4 * self.dimension * 2.2
         if memory is not None and held > 0.8 * memory:
-            cure = "set store.index to IVF and store.precision to int8"
+            hint = "set store.index to IVF and store.precision to int8"
             what = f"making the index needs some {as_size(held)} of memory, and {as_size(memory)} are free"
-            yield Finding("warn", "sync", what, cure)
+            yield Finding("warn", "sync", what, hint)

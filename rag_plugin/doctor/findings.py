@@ -11,12 +11,12 @@ Level = Literal["ok", "warn", "fail", "skip"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found: `level`, `name` of what was looked at, `what` was found, and the `cure` where one is due."""
+    """What one look found: `level`, `name` of what was looked at, `what` was found, and the `hint` where one is due."""
 
     level: Level
     name: str
     what: str
-    cure: str = ""
+    hint: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Plain data for JSON."""

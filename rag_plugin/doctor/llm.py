@@ -44,18 +44,18 @@ class LookAtLLM:
     def _ollama(self, llm: OllamaLLM) -> Generator[Finding, None, bool]:
         """Whether the model is there to be asked; to download it is not for this."""
         from ..ollama import async_bridge as bridge
-        from ..ollama.model_info import ModelFacts
+        from ..ollama.model_info import ModelInfo
         from ..ollama.server import refuses_long_prompts
 
         server, model = llm.server, llm.model
-        asked = server.asked()
+        target = server.target()
         version = bridge.run(server.version(model))
-        yield Finding("ok", "llm", f"Ollama {version} at {asked.url}")
+        yield Finding("ok", "llm", f"Ollama {version} at {target.url}")
         if refuses_long_prompts(version) is False:
             what = f"Ollama {version} cuts a prompt that is too long, which is found out by counting only"
             yield Finding("warn", "llm", what, "0.13 and later refuse such a prompt: update the server")
         try:
-            facts = ModelFacts.of(bridge.run(server.show(model)))
+            facts = ModelInfo.of(bridge.run(server.show(model)))
         except ModelMissing as error:
             if llm.pull != "missing":
                 raise
@@ -86,24 +86,26 @@ class LookAtLLM:
             yield Finding("fail", "llm", what, "leave llm.thinking out, or take another model")
             return False
         memory = free_memory()
-        if asked.is_here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
+        if target.is_here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
             what = f"{model} needs some {as_size(needed)}, and {as_size(memory)} of memory are free"
-            cure = "take a smaller model or llm.context_window, unless it fits into a graphics card"
-            yield Finding("warn", "llm", what, cure)
+            hint = "take a smaller model or llm.context_window, unless it fits into a graphics card"
+            yield Finding("warn", "llm", what, hint)
         return True
 
     def _rounds(self, room: int) -> Iterator[Finding]:
         """Whether the passages of a question fit into one prompt."""
-        from ..components.encoders.tokens import limit
+        from ..components.encoders.tokens import max_input_tokens
 
         top_k = int(self.config.retriever.settings.get("top_k") or 0)
         settings = self.config.chunker.settings if self.config.chunker is not None else {}
-        size = settings.get("chunk_size") or (limit(self.assembly.get("encoder")) if self.has_encoder else None)
+        size = settings.get("chunk_size") or (
+            max_input_tokens(self.assembly.get("encoder")) if self.has_encoder else None
+        )
         needed = top_k * int(size or 0)
         if needed > room - _PROMPT:
             what = f"the {top_k} passages of a question have up to {needed:,} tokens, and there is room for {room:,}"
-            cure = "set llm.context_window higher or retriever.top_k lower, or a question takes several answers"
-            yield Finding("warn", "llm", what, cure)
+            hint = "set llm.context_window higher or retriever.top_k lower, or a question takes several answers"
+            yield Finding("warn", "llm", what, hint)
 
     def _two_of_one(self, llm: OllamaLLM) -> Iterator[Finding]:
         """Whether the server has to load one model in two ways by turns."""

@@ -10,7 +10,7 @@ from .analogy import analogy, sum_of
 from .contextual import TokenVectors, token_vectors
 from .expression import Expression, Term, parse_expression
 from .index import document_space, node_space
-from .map import Asked, Group, Hit, Map, make_map
+from .map import Group, Hit, Map, MapQuery, make_map
 from .page import map_page
 from .picture import write_heatmap, write_map
 from .pieces import GRANULARITIES, Granularity, encode_concepts, encode_pieces, vector_of
@@ -22,7 +22,7 @@ from .vocabulary import encode_vocabulary, read_concepts, read_lines, words_of
 __all__ = [
     "GRANULARITIES",
     "METHODS",
-    "Asked",
+    "MapQuery",
     "Expression",
     "Granularity",
     "Group",

@@ -181,7 +181,7 @@ class _Reader:
 
 
 def _document_prompt(encoder: BaseEmbedding, model: Any) -> str:
-    """What the encoder puts before a document's text; as in `tokens.capacity`."""
+    """What the encoder puts before a document's text; as in `tokens.default_chunk_size`."""
     prompt = getattr(encoder, "document_prompt", None)
     if prompt is None:
         prompt = (getattr(model, "prompts", None) or {}).get("document")

@@ -43,7 +43,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Asked:
+class MapQuery:
     """A question on a map, and what was found for it, best first."""
 
     text: str
@@ -65,7 +65,7 @@ class Map:
     colour_by: str
     groups: tuple[Group, ...]
     group_of: tuple[int, ...]
-    asked: Asked | None
+    asked: MapQuery | None
     labelled: bool
 
     @property
@@ -148,7 +148,7 @@ def make_map(
     asked = None
     if question_vector is not None:
         x, y = projection.place(np.asarray(question_vector)[None, :])[0]
-        asked = Asked(question, (float(x), float(y)), tuple(hits))
+        asked = MapQuery(question, (float(x), float(y)), tuple(hits))
     return Map(of, space.pieces, projection, colour_by, groups, group_of, asked, labelled)
 
 

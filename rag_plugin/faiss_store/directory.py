@@ -23,13 +23,13 @@ from .filters import restricts
 from .lexical.bm25_overlay import covered, write_files
 from .locks.readers_writer import ReadersWriterLock
 from .locks.writer_lock import WriterLock
-from .memory_index import View
-from .sqlite.commit_position import NOTHING, State
-from .sqlite.connection_pool import Pool
+from .memory_index import MemoryIndex
+from .sqlite.commit_position import NOTHING, CommitPosition
+from .sqlite.connection_pool import ConnectionPool
 from .sqlite.database import Database, NodeRow
-from .vectors.faiss_index import Kind
-from .vectors.snapshot_policy import MANY, behind, is_due, write_base
-from .vectors.snapshots import read_stamp, remove_old
+from .vectors.faiss_index import IndexSpec
+from .vectors.snapshot_policy import MANY, changes_between, is_due, write_base
+from .vectors.snapshots import read_record, remove_old
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters
@@ -46,16 +46,16 @@ class IndexDirectory:
     """What threads of this process share about one index directory."""
 
     def __init__(
-        self, path: Path, kind: Kind, *, language: str | None, memory_map: bool, rescore: bool, cache_size: int
+        self, path: Path, kind: IndexSpec, *, language: str | None, memory_map: bool, rescore: bool, cache_size: int
     ) -> None:
         self.path, self.kind, self.cache_size = path, kind, cache_size
-        self._new_view: Callable[[], View] = lambda: View(path, kind, language, memory_map, rescore)
+        self._new_view: Callable[[], MemoryIndex] = lambda: MemoryIndex(path, kind, language, memory_map, rescore)
         self._begin()
         _ALL.add(self)
 
     def _begin(self) -> None:
         self.view = self._new_view()
-        self._pool = Pool(self.path / "index.sqlite")
+        self._pool = ConnectionPool(self.path / "index.sqlite")
         self.lock = WriterLock(self.path)
         self._view_lock = ReadersWriterLock()
         self._unindexed = 0
@@ -93,7 +93,7 @@ class IndexDirectory:
                 with database.snapshot():
                     yield database, database.live()
 
-    def seeing(self, use: Callable[[Database, State], T], *, words: bool = False) -> T | None:
+    def with_current_view(self, use: Callable[[Database, CommitPosition], T], *, words: bool = False) -> T | None:
         """Call `use` with the last commit while the view shows that very commit; None before the first commit.
 
         Args:
@@ -117,7 +117,7 @@ class IndexDirectory:
                 self._catch_up(database, words, patient=False)
                 return use(database, self.view.state)
 
-    def _shows(self, state: State, words: bool) -> bool:
+    def _shows(self, state: CommitPosition, words: bool) -> bool:
         return state == self.view.state and not (words and self.view.words and self.view.words.state != state)
 
     def _catch_up(self, database: Database, words: bool, *, patient: bool) -> None:
@@ -125,12 +125,12 @@ class IndexDirectory:
         if words and self.view.words is not None:
             self.view.words.catch_up(database, patient=patient)
 
-    def _index_some_words(self, state: State) -> None:
+    def _index_some_words(self, state: CommitPosition) -> None:
         """Bring words to the files before a question reads them, if that is quick and nobody else is writing."""
         words = self.view.words
         if words is None or words.state == state:
             return
-        if behind(covered(words.folder, words.language), state) > _INDEXED_BY_A_READER:
+        if changes_between(covered(words.folder, words.language), state) > _INDEXED_BY_A_READER:
             return  # it would keep writers waiting for too long
         try:
             with self.lock.held(0):
@@ -142,7 +142,7 @@ class IndexDirectory:
         """(row, id, text, metadata, rest) of the nodes with these ids, in this order, that the filters let through."""
         unique = None if ids is None else list(dict.fromkeys(ids))
 
-        def nodes(database: Database, state: State) -> list[tuple[Any, ...]]:
+        def nodes(database: Database, state: CommitPosition) -> list[tuple[Any, ...]]:
             if state.generation is None:
                 return []
             if filters is None or not restricts(filters) or self.view.columns is None:
@@ -160,7 +160,7 @@ class IndexDirectory:
                 found.sort(key=lambda row: order[row[1]])
             return found
 
-        return self.seeing(nodes) or []
+        return self.with_current_view(nodes) or []
 
     def rows_with_vectors(self) -> tuple[list[tuple[Any, ...]], NDArray[np.float32]]:
         """(row, id, text, metadata, rest) of all nodes, and their vectors, shape (nodes, dimension)."""
@@ -177,7 +177,7 @@ class IndexDirectory:
     def rows(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[int]:
         """The row numbers of those nodes."""
 
-        def rows(database: Database, state: State) -> list[int]:
+        def rows(database: Database, state: CommitPosition) -> list[int]:
             if state.generation is None:
                 return []
             if filters is None or not restricts(filters) or self.view.columns is None:
@@ -188,7 +188,7 @@ class IndexDirectory:
             named = database.rows_of(state.generation, "id", list(dict.fromkeys(ids)))
             return [row for row in named if row < len(mask) and mask[row]]
 
-        return self.seeing(rows) or []
+        return self.with_current_view(rows) or []
 
     def count(self) -> int:
         with self.reading() as (database, live):
@@ -260,18 +260,18 @@ class IndexDirectory:
         database.put_nodes(generation, rows, self.cache_size)
         self._unindexed += len(rows)
 
-    def _after_commit(self, state: State) -> None:
+    def _after_commit(self, state: CommitPosition) -> None:
         if self._unindexed > MANY:
             self._index_words()
-        if abs(behind(self._looked_at, state)) <= MANY:
+        if abs(changes_between(self._looked_at, state)) <= MANY:
             return
         self._looked_at = state
         with self.reading() as (database, _):
-            stamp = read_stamp(database.meta("snapshot"))
+            stamp = read_record(database.meta("snapshot"))
         ours = stamp is not None and stamp.generation == state.generation
         enough = max(10 * MANY if self.kind.is_exact else MANY, stamp.count // 2 if stamp is not None and ours else 0)
-        if behind(stamp.state if stamp is not None and ours else NOTHING, state) > enough:
-            self.settle()
+        if changes_between(stamp.state if stamp is not None and ours else NOTHING, state) > enough:
+            self.update_derived_files()
 
     def _index_words(self) -> None:
         """Bring the words' files in line with the last commit; questions go on meanwhile. For the one writer."""
@@ -285,7 +285,7 @@ class IndexDirectory:
                         write_files(database, words.folder, words.language)
         self._unindexed = 0
 
-    def settle(self, *, force: bool = False) -> None:
+    def update_derived_files(self, *, force: bool = False) -> None:
         """Bring the derived files in line with the last commit, if it is worth it; `force`: in any case.
 
         Raises:
@@ -306,7 +306,7 @@ class IndexDirectory:
                     return
                 with database.snapshot():
                     state = database.state()
-                    stamp = read_stamp(database.meta("snapshot"))
+                    stamp = read_record(database.meta("snapshot"))
                     if not is_due(self, state, stamp, force):
                         return
                     made = write_base(self, database, state, stamp, force)
@@ -337,7 +337,7 @@ class IndexDirectory:
         if self._wrote:
             try:
                 with self.lock.held(0):
-                    self.settle()
+                    self.update_derived_files()
                 self._wrote = False
             except IndexLocked:
                 pass  # whoever is writing settles
@@ -348,7 +348,7 @@ class IndexDirectory:
         self._pool.close()
 
 
-_ABANDONED: list[View] = []
+_ABANDONED: list[MemoryIndex] = []
 _ALL: weakref.WeakSet[IndexDirectory] = weakref.WeakSet()
 
 

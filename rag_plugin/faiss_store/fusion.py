@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .vectors.vector_index import Found, best_first, scores
+from .vectors.vector_index import Hits, scores, sorted_by_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ CANDIDATES = 100  # of each leg; what a relative score is scaled over
 _RANK_OFFSET = 60  # the k of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)
 
 
-def fuse(vector: Found, lexical: Found, alpha: float, method: Fusion) -> Found:
+def fuse(vector: Hits, lexical: Hits, alpha: float, method: Fusion) -> Hits:
     """One ranking out of two, best first.
 
     Args:
@@ -32,10 +32,10 @@ def fuse(vector: Found, lexical: Found, alpha: float, method: Fusion) -> Found:
         if weight > 0:
             for row, score in scale(found):
                 total[row] = total.get(row, 0.0) + weight * score
-    return best_first(list(total.items()))
+    return sorted_by_score(list(total.items()))
 
 
-def _relative(found: Found) -> Found:
+def _relative(found: Hits) -> Hits:
     if not found:
         return []
     best, worst = found[0][1], found[-1][1]
@@ -44,14 +44,12 @@ def _relative(found: Found) -> Found:
     return [(row, (score - worst) / (best - worst)) for row, score in found]
 
 
-def _reciprocal(found: Found) -> Found:
+def _reciprocal(found: Hits) -> Hits:
     return [(row, 1.0 / (_RANK_OFFSET + rank)) for rank, (row, _) in enumerate(found, 1)]
 
 
-def marginal(
-    near: NDArray[np.float32], vectors: NDArray[np.float32], metric: str, threshold: float, top_k: int
-) -> Found:
-    """Maximal marginal relevance (Carbonell, Goldstein 1998): (place, score) of what is chosen, in that order.
+def mmr(near: NDArray[np.float32], vectors: NDArray[np.float32], metric: str, threshold: float, top_k: int) -> Hits:
+    """Maximal mmr relevance (Carbonell, Goldstein 1998): (place, score) of what is chosen, in that order.
 
     Each time the one is chosen that is near to the question and far from all that were chosen before, weighed by
     `threshold` and its rest; that weighted difference is the score. (LlamaIndex's own function compares with the
@@ -66,7 +64,7 @@ def marginal(
     """
     overlap = np.full(len(near), -np.inf)  # with the nearest of those that were chosen
     left = np.ones(len(near), dtype=bool)
-    chosen: Found = []
+    chosen: Hits = []
     while len(chosen) < min(top_k, len(near)):
         value = threshold * near - ((1.0 - threshold) * overlap if chosen else 0.0)
         place = int(np.argmax(np.where(left, value, -np.inf)))

@@ -13,13 +13,13 @@ import faiss
 import numpy as np
 
 from .sqlite.node_rows import from_row
-from .vectors.snapshot_policy import behind
-from .vectors.snapshots import load_snapshot, read_stamp, type_of
+from .vectors.snapshot_policy import changes_between
+from .vectors.snapshots import load_snapshot, read_record, type_of
 from .vectors.vector_index import is_measurable, prepared
 
 if TYPE_CHECKING:
     from .directory import IndexDirectory
-    from .sqlite.commit_position import State
+    from .sqlite.commit_position import CommitPosition
     from .sqlite.database import Database
 
 
@@ -61,7 +61,7 @@ class StoreInfo:
 
 
 @dataclass(frozen=True)
-class Finding:
+class IntegrityProblem:
     """Something that is not as it should be: `what`, and whether it was mended."""
 
     what: str
@@ -77,7 +77,7 @@ def info(directory: IndexDirectory) -> StoreInfo:
     found: dict[str, Any] = dict.fromkeys(("documents", "nodes", "not_in_snapshot", "cached_vectors", "unfinished"), 0)
     found |= {"dimension": None, "recall": None, "fingerprint": {}, "faiss": EXACT}
     if not kind.is_exact:
-        directory.seeing(lambda database, state: None)  # a small index is made when it is first asked
+        directory.with_current_view(lambda database, state: None)  # a small index is made when it is first asked
     view = directory.view
     with directory.reading() as (database, live):
         if database is not None:
@@ -85,7 +85,7 @@ def info(directory: IndexDirectory) -> StoreInfo:
             found["cached_vectors"] = database.cached_count()
             found["unfinished"] = 0 if newest in (None, live) else database.count("document", newest or 0)
         if live is not None:
-            stamp = read_stamp(database.meta("snapshot"))
+            stamp = read_record(database.meta("snapshot"))
             ours = stamp is not None and (stamp.generation, stamp.kind) == (live, kind.name())
             found["documents"], found["nodes"] = database.count("document", live), database.count("node", live)
             found["dimension"], found["fingerprint"] = database.dimension(live), database.fingerprint(live)
@@ -94,7 +94,7 @@ def info(directory: IndexDirectory) -> StoreInfo:
             elif stamp is not None and ours:
                 found["recall"], found["faiss"] = stamp.recall, stamp.faiss
             if stamp is not None and ours:
-                found["not_in_snapshot"] = behind(stamp.state, database.state())
+                found["not_in_snapshot"] = changes_between(stamp.state, database.state())
             else:
                 found["not_in_snapshot"] = found["nodes"]
     return StoreInfo(
@@ -117,12 +117,12 @@ def _size(file: Path) -> int:
         return 0
 
 
-def verify(directory: IndexDirectory, *, repair: bool) -> list[Finding]:
+def verify(directory: IndexDirectory, *, repair: bool) -> list[IntegrityProblem]:
     """Everything that is not as it should be; with `repair`, mended where that can be done."""
     if not directory.exists():
         return []
     if not repair:
-        return [Finding(what) for what, _ in _problems(directory)]
+        return [IntegrityProblem(what) for what, _ in _problems(directory)]
     with directory.writing():
         found = list(_problems(directory))
         broken = sorted({row for _, rows in found for row in rows or ()})
@@ -130,10 +130,12 @@ def verify(directory: IndexDirectory, *, repair: bool) -> list[Finding]:
             _mend(database, broken)
         if any(rows is None for _, rows in found):
             directory.discard_derived()
-        directory.settle(force=True)
+        directory.update_derived_files(force=True)
         left = [what for what, _ in _problems(directory)]
     before = [what for what, _ in found]
-    return [Finding(what, what not in left) for what in before] + [Finding(what) for what in left if what not in before]
+    return [IntegrityProblem(what, what not in left) for what in before] + [
+        IntegrityProblem(what) for what in left if what not in before
+    ]
 
 
 def _mend(database: Database, broken: list[int]) -> None:
@@ -175,7 +177,9 @@ def _problems(directory: IndexDirectory) -> Iterator[tuple[str, list[int] | None
         except sqlite3.DatabaseError as error:
             yield f"{directory.file} is damaged ({error}); delete the directory and sync again", []
             return
-    yield from directory.seeing(lambda found, state: list(_of_derived(directory, found, state)), words=True) or ()
+    yield from (
+        directory.with_current_view(lambda found, state: list(_of_derived(directory, found, state)), words=True) or ()
+    )
 
 
 def _of_sqlite(database: Database) -> Iterator[tuple[str, list[int]]]:
@@ -215,7 +219,7 @@ def _of_rows(database: Database, live: int) -> Iterator[tuple[str, list[int]]]:
 
 
 def _of_snapshot(directory: IndexDirectory, database: Database) -> Iterator[tuple[str, None]]:
-    stamp = read_stamp(database.meta("snapshot"))
+    stamp = read_record(database.meta("snapshot"))
     if stamp is not None and stamp.generation == database.live():
         if not (directory.path / stamp.file).exists():
             yield f"the FAISS snapshot {stamp.file} is gone", None
@@ -227,7 +231,7 @@ def _of_snapshot(directory: IndexDirectory, database: Database) -> Iterator[tupl
         yield f"{len(left)} FAISS files are left over from writes that did not end: {left[0]}", None
 
 
-def _of_derived(directory: IndexDirectory, database: Database, state: State) -> Iterator[tuple[str, None]]:
+def _of_derived(directory: IndexDirectory, database: Database, state: CommitPosition) -> Iterator[tuple[str, None]]:
     if state.generation is None:
         return
     view = directory.view

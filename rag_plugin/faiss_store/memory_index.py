@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .filters import Columns
-from .lexical.bm25_overlay import Words
-from .sqlite.commit_position import NOTHING, State
-from .vectors.faiss_index import Kind, keeps_exact, make_base
-from .vectors.snapshots import Stamp, load_snapshot, read_stamp
-from .vectors.vector_index import Found, VectorIndex, best_first, scores
+from .lexical.bm25_overlay import LexicalView
+from .sqlite.commit_position import NOTHING, CommitPosition
+from .vectors.faiss_index import IndexSpec, keeps_exact, make_base
+from .vectors.snapshots import SnapshotRecord, load_snapshot, read_record
+from .vectors.vector_index import Hits, VectorIndex, scores, sorted_by_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from .sqlite.database import Database
 
 _FEW = 2_000  # nodes whose vectors are rather read from SQLite than looked for in an inexact index
-_LONG_TAIL = 2_000  # vectors behind the base for which a newer snapshot is opened
+_LONG_TAIL = 2_000  # vectors changes_between the base for which a newer snapshot is opened
 _WORTH_IT = 1_000  # vectors that an inexact index is made of at all
 _SOON_BUILT = 10_000  # vectors of which an inexact index is made within a question; more wait for the writer
 _AT_ONCE = 10_000  # exact vectors that are scored together
 
 
-class View:
+class MemoryIndex:
     """The derived side of one index directory.
 
     Args:
@@ -40,10 +40,10 @@ class View:
         rescore: Score what an index of shortened vectors finds by the exact vectors.
     """
 
-    def __init__(self, folder: Path, kind: Kind, language: str | None, memory_map: bool, rescore: bool) -> None:
+    def __init__(self, folder: Path, kind: IndexSpec, language: str | None, memory_map: bool, rescore: bool) -> None:
         self.folder, self.kind = folder, kind
         self.memory_map, self.rescore = memory_map, rescore
-        self.words = None if language is None else Words(folder / "lexical", language)
+        self.words = None if language is None else LexicalView(folder / "lexical", language)
         self.reset()
 
     def reset(self) -> None:
@@ -57,7 +57,7 @@ class View:
         self.state = NOTHING
         self.index: VectorIndex | None = None
         self.columns: Columns | None = None
-        self.stamp: Stamp | None = None  # of the snapshot that the base is of
+        self.stamp: SnapshotRecord | None = None  # of the snapshot that the base is of
         self.built = NOTHING  # the commit that a base in no file was made of
         self.recall: float | None = None
         self.damaged = False  # the snapshot is not as it was written
@@ -84,7 +84,7 @@ class View:
             raise
         self.state = state
 
-    def _replay(self, database: Database, generation: int, state: State, removed: list[int]) -> None:
+    def _replay(self, database: Database, generation: int, state: CommitPosition, removed: list[int]) -> None:
         dimension = database.dimension(generation)
         if dimension is None:
             return
@@ -96,7 +96,7 @@ class View:
         for rows, vectors in database.vectors_after(generation, since):
             self.index.add(rows, vectors)
         if self.index.tail_count > _LONG_TAIL:
-            newest = read_stamp(database.meta("snapshot"))
+            newest = read_record(database.meta("snapshot"))
             if newest is not None and self.stamp is not None and newest.file != self.stamp.file:
                 # The writer has put what is in the tail into a new base.
                 self.index = None
@@ -115,9 +115,9 @@ class View:
         # Without training there is no reason to wait for many. FAISS is asked last: this is looked at in each commit.
         return _WORTH_IT <= count <= _SOON_BUILT and self.kind.least(dimension, count) <= count
 
-    def _open(self, database: Database, dimension: int, state: State) -> tuple[int, list[int]]:
+    def _open(self, database: Database, dimension: int, state: CommitPosition) -> tuple[int, list[int]]:
         """Take the snapshot if it is of this past; returns the row that it goes to, and what to remove from it."""
-        stamp = read_stamp(database.meta("snapshot"))
+        stamp = read_record(database.meta("snapshot"))
         base = None
         if (
             stamp is not None
@@ -139,7 +139,7 @@ class View:
 
     def nearest(
         self, database: Database, question: NDArray[np.float32], top_k: int, mask: NDArray[np.bool_] | None
-    ) -> Found:
+    ) -> Hits:
         """The rows whose vectors are nearest, with their similarity, best first."""
         index = self.index
         if index is None:
@@ -157,12 +157,12 @@ class View:
             return self._score(database, rows.tolist(), question, top_k)
         return self._score(database, [row for row, _ in found], question, top_k) if shortened else found
 
-    def _score(self, database: Database, rows: list[int], question: NDArray[np.float32], top_k: int) -> Found:
+    def _score(self, database: Database, rows: list[int], question: NDArray[np.float32], top_k: int) -> Hits:
         """These rows, scored by their exact vectors, the best first."""
-        best: Found = []
+        best: Hits = []
         for start in range(0, len(rows), _AT_ONCE):
             vectors = database.vectors_by_row(rows[start : start + _AT_ONCE])
             if vectors:
                 values = scores(question, np.stack(list(vectors.values())), self.kind.metric)
-                best = best_first([*best, *zip(vectors, values.tolist())], top_k)
+                best = sorted_by_score([*best, *zip(vectors, values.tolist())], top_k)
         return best

@@ -10,14 +10,14 @@ from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQu
 
 from ..errors import StoreError, UnsupportedQuery
 from .filters import restricts
-from .fusion import CANDIDATES, fuse, marginal
-from .vectors.vector_index import Found, checked, scores
+from .fusion import CANDIDATES, fuse, mmr
+from .vectors.vector_index import Hits, checked, scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .directory import IndexDirectory
-    from .sqlite.commit_position import State
+    from .sqlite.commit_position import CommitPosition
     from .sqlite.database import Database
 
 _WORDS = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
@@ -28,7 +28,7 @@ def search(
     directory: IndexDirectory, query: VectorStoreQuery, settings: Mapping[str, Any]
 ) -> list[tuple[tuple[Any, ...], float]]:
     """((row, id, text, metadata, rest), score) of what fits a query best, best first."""
-    return directory.seeing(_Search(directory, query, settings), words=_needs_words(directory, query)) or []
+    return directory.with_current_view(_Search(directory, query, settings), words=_needs_words(directory, query)) or []
 
 
 def _needs_words(directory: IndexDirectory, query: VectorStoreQuery) -> bool:
@@ -71,7 +71,7 @@ class _Search:
             raise StoreError(f"fusion is relative_score or reciprocal_rank, not {self.fusion!r}")
         self.prefetch = settings.get("mmr_prefetch_k") or 4 * query.similarity_top_k
 
-    def __call__(self, database: Database, state: State) -> list[tuple[tuple[Any, ...], float]]:
+    def __call__(self, database: Database, state: CommitPosition) -> list[tuple[tuple[Any, ...], float]]:
         if state.generation is None:
             return []
         mask = self._mask(database, state.generation)
@@ -88,30 +88,30 @@ class _Search:
         rows = database.nodes_by_row([row for row, _ in found])
         return [(rows[row], score) for row, score in found if row in rows]
 
-    def _nearest(self, database: Database, top_k: int, mask: NDArray[np.bool_] | None) -> Found:
+    def _nearest(self, database: Database, top_k: int, mask: NDArray[np.bool_] | None) -> Hits:
         index = self.view.index
         if index is None:
             return []
         vector = checked(self.query.query_embedding, index.dimension, "the question")
         return self.view.nearest(database, vector, top_k, mask)
 
-    def _hybrid(self, database: Database, mask: NDArray[np.bool_] | None) -> Found:
+    def _hybrid(self, database: Database, mask: NDArray[np.bool_] | None) -> Hits:
         query = self.query
         alpha = 0.5 if query.alpha is None else query.alpha
         top_k = query.hybrid_top_k or query.similarity_top_k
-        vector: Found = []
-        words: Found = []
+        vector: Hits = []
+        words: Hits = []
         if alpha > 0:
             vector = self._nearest(database, max(CANDIDATES, top_k), mask)
         if alpha < 1:
             words = self._words(query.sparse_top_k or max(CANDIDATES, top_k), mask)
         return fuse(vector, words, alpha, self.fusion)[:top_k]
 
-    def _words(self, top_k: int, mask: NDArray[np.bool_] | None) -> Found:
+    def _words(self, top_k: int, mask: NDArray[np.bool_] | None) -> Hits:
         assert self.view.words is not None
         return self.view.words.search(self.query.query_str or "", top_k, mask)
 
-    def _mmr(self, database: Database, mask: NDArray[np.bool_] | None) -> Found:
+    def _mmr(self, database: Database, mask: NDArray[np.bool_] | None) -> Hits:
         query = self.query
         found = self._nearest(database, max(self.prefetch, query.similarity_top_k), mask)
         if not found:
@@ -123,8 +123,7 @@ class _Search:
         # By the same arithmetic as the candidates among each other, so that what is equal is equal.
         near = scores(np.asarray(query.query_embedding, dtype=np.float32), matrix, metric)
         return [
-            (found[place][0], value)
-            for place, value in marginal(near, matrix, metric, threshold, query.similarity_top_k)
+            (found[place][0], value) for place, value in mmr(near, matrix, metric, threshold, query.similarity_top_k)
         ]
 
     def _mask(self, database: Database, generation: int) -> NDArray[np.bool_] | None:

@@ -23,19 +23,19 @@ from .filters import restricts
 from .lexical.bm25_index import LANGUAGES
 from .search import search
 from .sqlite.node_rows import from_row, to_rows
-from .sync_store import Syncing
-from .vectors.faiss_index import Kind
+from .sync_store import SyncStoreMixin
+from .vectors.faiss_index import IndexSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .health import Finding, StoreInfo
-    from .sqlite.commit_position import State
+    from .health import IntegrityProblem, StoreInfo
+    from .sqlite.commit_position import CommitPosition
     from .sqlite.database import Database
 
 
-class FaissStore(Syncing, BasePydanticVectorStore):
+class FaissStore(SyncStoreMixin, BasePydanticVectorStore):
     """A vector store in a directory, usable wherever LlamaIndex takes one.
 
     Every write is one SQLite transaction: it is there wholly or not at all, and what returned survives the end of
@@ -92,7 +92,7 @@ class FaissStore(Syncing, BasePydanticVectorStore):
             raise StoreError("metric is cosine, inner_product or l2, and precision float32, float16 or int8")
         if not 0 < recall <= 1 or not 0 <= cache_size <= 10**9:
             raise StoreError("recall is above 0 and at most 1, and cache_size between 0 and 1,000,000,000")
-        kind = Kind(index, precision, metric, recall)
+        kind = IndexSpec(index, precision, metric, recall)
         kind.check()
         if language not in ("none", *LANGUAGES):
             raise StoreError(f"the lexical leg knows no language {language!r}: none, {', '.join(LANGUAGES)}")
@@ -125,11 +125,11 @@ class FaissStore(Syncing, BasePydanticVectorStore):
     def client(self) -> Any:
         """The FAISS index, or None before there is a vector; it is derived, so do not write to it."""
 
-        def client(database: Database, state: State) -> Any:
+        def client(database: Database, state: CommitPosition) -> Any:
             index = self._directory.view.index
             return None if index is None else index.tail if index.base is None else index.base
 
-        return self._directory.seeing(client)
+        return self._directory.with_current_view(client)
 
     # ------------------------------------------------------------------ LlamaIndex's vector store
 
@@ -247,7 +247,7 @@ class FaissStore(Syncing, BasePydanticVectorStore):
 
     def snapshot(self) -> None:
         """Write what is derived to files now, so that the next process to open the index has less to catch up with."""
-        self._directory.settle(force=True)
+        self._directory.update_derived_files(force=True)
 
     def close(self) -> None:
         """Write what is derived to files if much was written, and let go of the files; the next use opens them."""
@@ -259,7 +259,7 @@ class FaissStore(Syncing, BasePydanticVectorStore):
 
         return info(self._directory)
 
-    def verify(self, *, repair: bool = False) -> list[Finding]:
+    def verify(self, *, repair: bool = False) -> list[IntegrityProblem]:
         """Check every row, vector and derived index against each other; an empty list means that all is well.
 
         Args:

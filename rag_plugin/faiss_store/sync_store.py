@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .directory import IndexDirectory
 
 
-class Syncing:
+class SyncStoreMixin:
     """The part of `FaissStore` that a sync talks to; it keeps its record in the same commit as the nodes."""
 
     _directory: IndexDirectory
@@ -119,9 +119,9 @@ class Syncing:
         """
         return self._directory.writing()
 
-    def settle(self) -> None:
+    def update_derived_files(self) -> None:
         """Bring the derived files in line with the last commit, if it is worth it."""
-        self._directory.settle()
+        self._directory.update_derived_files()
 
 
 def _fitting(

@@ -22,7 +22,7 @@ import httpx
 
 from ..errors import AnswerBroken, LLMError, LLMTimeout, ServerUnreachable
 from .error_mapping import line_of, not_ollama, refusal, unreachable
-from .target import Asked
+from .target import Target
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout
@@ -87,7 +87,7 @@ class Exchange:
 
     def __init__(
         self,
-        asked: Asked,
+        target: Target,
         url: str,
         path: str,
         body: Mapping[str, Any] | None,
@@ -95,7 +95,7 @@ class Exchange:
         headers: Mapping[str, str],
         limits: Limits,
     ) -> None:
-        self._asked, self._url, self._path, self._body = asked, url, path, body
+        self._target, self._url, self._path, self._body = target, url, path, body
         self._headers, self._limits = headers, limits
         self._transport: httpx.AsyncHTTPTransport | None = None
         self._response: httpx.Response | None = None
@@ -132,9 +132,9 @@ class Exchange:
             self._response = await self._in_time(self._transport.handle_async_request(request), deadline)
             if self._response.status_code != 200:
                 raw = await self._in_time(self._response.aread(), deadline)
-                raise refusal(self._response.status_code, self._response.headers, raw, self._asked)
+                raise refusal(self._response.status_code, self._response.headers, raw, self._target)
             if "html" in self._response.headers.get("content-type", ""):
-                raise not_ollama("a web page", self._asked)
+                raise not_ollama("a web page", self._target)
             assert isinstance(self._response.stream, httpx.AsyncByteStream)
             self._pieces = self._response.stream.__aiter__()
 
@@ -146,9 +146,9 @@ class Exchange:
         try:
             found = json.loads(raw)
         except ValueError as error:
-            raise not_ollama("something that is no JSON", self._asked) from error
+            raise not_ollama("something that is no JSON", self._target) from error
         if not isinstance(found, dict):
-            raise not_ollama("JSON of another form", self._asked)
+            raise not_ollama("JSON of another form", self._target)
         return found
 
     async def line(self, deadline: Deadline) -> dict[str, Any] | None:
@@ -163,8 +163,8 @@ class Exchange:
                 *lines, self._rest = (self._rest + piece).split(b"\n")
                 self._lines = [line for line in lines if line.strip()]
                 if len(self._rest) > _LONGEST_LINE:
-                    raise not_ollama("a line without end", self._asked)
-        return line_of(self._lines.pop(0), self._asked)
+                    raise not_ollama("a line without end", self._target)
+        return line_of(self._lines.pop(0), self._target)
 
     async def _piece(self, deadline: Deadline) -> bytes | None:
         assert self._pieces is not None
@@ -189,11 +189,11 @@ class Exchange:
             async with timeout(max(0.0, deadline.until - monotonic())):
                 return await work
         except TimeoutError as error:
-            raise self._late(f"{self._asked} {deadline.missed}", deadline.limit, deadline.setting) from error
+            raise self._late(f"{self._target} {deadline.missed}", deadline.limit, deadline.setting) from error
 
     def _late(self, what: str, limit: float, setting: str) -> LLMTimeout:
-        late = self._asked.error(
-            LLMTimeout, f"{what} {limit:g} s", f"; if it is only slow, set {self._asked.slot}.{setting} higher"
+        late = self._target.error(
+            LLMTimeout, f"{what} {limit:g} s", f"; if it is only slow, set {self._target.slot}.{setting} higher"
         )
         late.limit = setting
         return late
@@ -202,41 +202,41 @@ class Exchange:
         # Here, because HTTP libraries quote the value in what they say of it.
         for name, value in self._headers.items():
             if not value.isascii() or not value.isprintable() or value != value.strip():
-                raise self._asked.error(
+                raise self._target.error(
                     LLMError,
-                    f"the header {name!r} cannot be sent to {self._asked}: its value holds a line end, a space at an "
+                    f"the header {name!r} cannot be sent to {self._target}: its value holds a line end, a space at an "
                     "end or a sign that is no ASCII",
-                    f"; look at {self._asked.slot}.headers",
+                    f"; look at {self._target.slot}.headers",
                 )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """httpx's exceptions, which have no address in them and often no text at all."""
-        asked = self._asked
+        target = self._target
         try:
             yield
         except httpx.ConnectTimeout as error:
             setting = self._limits.setting_of("connect")
-            what = f"no connection to {asked.url}{asked.on_behalf} (is the address right?) within"
+            what = f"no connection to {target.url}{target.for_model} (is the address right?) within"
             raise self._late(what, self._limits.connect, setting) from error
         except httpx.ConnectError as error:
             if "SSL" in str(error):
-                raise asked.error(
+                raise target.error(
                     ServerUnreachable,
-                    f"no safe connection to {asked.url}{asked.on_behalf}: {error}",
+                    f"no safe connection to {target.url}{target.for_model}: {error}",
                     "; is it http:// there, or does its certificate have to be trusted first (SSL_CERT_FILE)?",
                 ) from error
-            raise unreachable(asked, name_unknown=_is_about_a_name(error)) from error
+            raise unreachable(target, name_unknown=_is_about_a_name(error)) from error
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise asked.error(
-                ServerUnreachable, f"{asked.url} is no address of a server{asked.on_behalf}: {error}"
+            raise target.error(
+                ServerUnreachable, f"{target.url} is no address of a server{target.for_model}: {error}"
             ) from error
         except httpx.HTTPError as error:
-            cure = f"is {asked.slot}.base_url right? If so, " if self._response is None else ""
-            raise asked.error(
+            hint = f"is {target.slot}.base_url right? If so, " if self._response is None else ""
+            raise target.error(
                 AnswerBroken,
-                f"the connection to {asked} broke: {str(error).rstrip('.') or type(error).__name__}",
-                f"; {cure}ask again, and look into the server's log if it happens again",
+                f"the connection to {target} broke: {str(error).rstrip('.') or type(error).__name__}",
+                f"; {hint}ask again, and look into the server's log if it happens again",
             ) from error
 
 

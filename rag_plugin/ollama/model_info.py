@@ -12,7 +12,7 @@ and a model's maximum can be more than the machine has memory for."""
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelInfo:
     """What a model is.
 
     Attributes:
@@ -28,7 +28,7 @@ class ModelFacts:
     cache_bytes: int | None
 
     @classmethod
-    def of(cls, shown: Mapping[str, Any]) -> ModelFacts:
+    def of(cls, shown: Mapping[str, Any]) -> ModelInfo:
         """Read from an answer of /api/show."""
         info, details = dict(shown.get("model_info") or {}), dict(shown.get("details") or {})
         known = (str(details[key]) for key in ("parameter_size", "quantization_level") if details.get(key))

@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..errors import AccessRefused, LLMError, ModelMissing, NotOllama
-from .model_info import ModelFacts
+from .model_info import ModelInfo
 from .server import OllamaServer, refuses_long_prompts
-from .target import Asked
-from .token_estimate import TokenCounter
+from .target import Target
+from .token_estimate import TokenEstimator
 
 _log = logging.getLogger(__package__)
 
 T = TypeVar("T")
-Say = Callable[[Mapping[str, Any]], Any]
+OnProgress = Callable[[Mapping[str, Any]], Any]
 
 
 @dataclass
-class KnownModel:
+class ModelState:
     """A model on a server.
 
     Attributes:
-        said_window: The tokens of the context that the config says; 0 or less where it says none.
-        pulls: Whether a model that is missing is downloaded.
+        configured_context: The tokens of the context that the config says; 0 or less where it says none.
+        pull_missing: Whether a model that is missing is downloaded.
         window: The tokens that each request asks for, once that is known.
         facts: What the server says of the model, once it was asked.
         counter: Counts as the model does.
@@ -33,68 +33,68 @@ class KnownModel:
 
     server: OllamaServer
     name: str
-    said_window: int
-    pulls: bool
+    configured_context: int
+    pull_missing: bool
     window: int | None = None
-    facts: ModelFacts | None = None
-    counter: TokenCounter = field(default_factory=TokenCounter)
+    info: ModelInfo | None = None
+    counter: TokenEstimator = field(default_factory=TokenEstimator)
     _refuses: bool | None = None
-    _asked_version: bool = False
+    _version_requested: bool = False
 
     @property
-    def asked(self) -> Asked:
-        return self.server.asked(self.name)
+    def target(self) -> Target:
+        return self.server.target(self.name)
 
-    async def find_facts(self, say: Say | None = None) -> ModelFacts:
+    async def fetch_info(self, on_progress: OnProgress | None = None) -> ModelInfo:
         """What the server says of the model, asked once."""
-        if self.facts is None:
-            self.facts = ModelFacts.of(await self.there(lambda: self.server.show(self.name), say))
-        return self.facts
+        if self.info is None:
+            self.info = ModelInfo.of(await self.there(lambda: self.server.show(self.name), on_progress))
+        return self.info
 
-    async def find_window(self, say: Say | None = None) -> int:
+    async def resolve_context(self, on_progress: OnProgress | None = None) -> int:
         """The tokens that each request asks for; the server would take those beyond the model's limit for less."""
         if self.window is None:
             try:
-                window = (await self.find_facts(say)).window(self.said_window)
+                window = (await self.fetch_info(on_progress)).window(self.configured_context)
             except (AccessRefused, NotOllama):
-                if self.said_window <= 0:
+                if self.configured_context <= 0:
                     raise
-                window = self.said_window  # something between may let nothing pass but questions
-            if window < self.said_window:
+                window = self.configured_context  # something between may let nothing pass but questions
+            if window < self.configured_context:
                 _log.warning(
                     "llm.context_window is %s, and %s has at most %s: that much is taken",
-                    *(f"{self.said_window:,}", self.asked, f"{window:,}"),
+                    *(f"{self.configured_context:,}", self.target, f"{window:,}"),
                 )
             self.window = window
         return self.window
 
     async def refuses_long_prompts(self) -> bool | None:
         """Whether the server refuses a prompt that is too long, where others cut it; None if that is not known."""
-        if self._refuses is None and not self._asked_version:
+        if self._refuses is None and not self._version_requested:
             try:
                 self._refuses = refuses_long_prompts(await self.server.version(self.name))
             except LLMError:
                 return None
-            self._asked_version = True
+            self._version_requested = True
         return self._refuses
 
     def has_refused(self) -> None:
         """It has just refused one, whatever its version."""
         self._refuses = True
 
-    async def there(self, ask: Callable[[], Awaitable[T]], say: Say | None = None) -> T:
+    async def there(self, ask: Callable[[], Awaitable[T]], on_progress: OnProgress | None = None) -> T:
         """What `ask` gives; a model that is missing is downloaded first where the settings say so."""
         try:
             return await ask()
         except ModelMissing:
-            if not self.pulls:
+            if not self.pull_missing:
                 raise
-            await self.download(say)
+            await self.download(on_progress)
             return await ask()
 
-    async def download(self, say: Say | None = None) -> None:
-        """Download the model to the server; `say` gets `status`, and `completed` of `total` bytes."""
-        _log.warning("downloading the model %r to %s", self.name, self.server.asked())
+    async def download(self, on_progress: OnProgress | None = None) -> None:
+        """Download the model to the server; `on_progress` gets `status`, and `completed` of `total` bytes."""
+        _log.warning("downloading the model %r to %s", self.name, self.server.target())
         async for line in self.server.pull(self.name):
-            if say is not None:
-                say(line)
+            if on_progress is not None:
+                on_progress(line)

@@ -22,7 +22,7 @@ from ..errors import (
 )
 from .error_mapping import missing, not_ollama
 from .http import Deadline, Exchange, Limits
-from .target import Asked, without_credentials
+from .target import Target, without_credentials
 
 _log = logging.getLogger(__package__)
 
@@ -75,16 +75,16 @@ class OllamaServer:
         return Stream(self, path, body, model)
 
     def _exchange(self, path: str, body: Mapping[str, Any] | None, model: str) -> Exchange:
-        return Exchange(self.asked(model), self.url, path, body, headers=self.headers, limits=self.limits)
+        return Exchange(self.target(model), self.url, path, body, headers=self.headers, limits=self.limits)
 
-    def asked(self, model: str = "") -> Asked:
+    def target(self, model: str = "") -> Target:
         """This server and a model on it, as errors tell them: without credentials."""
-        return Asked(without_credentials(self.url), model, self.slot)
+        return Target(without_credentials(self.url), model, self.slot)
 
     async def _wait(self, error: ServerUnreachable | ServerBusy, attempt: int, deadline: Deadline) -> None:
         """Wait before a request is sent again; raises the error where that is not worth while."""
-        asked = getattr(error, "wait", None)
-        pause = 0.25 * 2.0**attempt if asked is None else float(asked)
+        pause_requested = getattr(error, "wait", None)
+        pause = 0.25 * 2.0**attempt if pause_requested is None else float(pause_requested)
         if attempt >= self.retries or monotonic() + pause >= deadline.until:
             raise error
         if pause >= 5:
@@ -92,7 +92,7 @@ class OllamaServer:
         await asyncio.sleep(pause)
 
     async def _with_names(self, error: ModelMissing) -> ModelMissing:
-        """The same error with its cure and the names that there are: those of the same family or like it, else all."""
+        """The same error with its hint and the names that there are: those of the same family or like it, else all."""
         model = error.model
         limits = replace(self.limits, token=min(self.limits.token, _NAMES_WITHIN))
         try:
@@ -103,7 +103,7 @@ class OllamaServer:
             family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
             there = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
             known = f"; it has {', '.join(there)}" if there else "; it has none yet"
-        return missing(self.asked(model), pull=self.slot == "llm", known=known)
+        return missing(self.target(model), pull=self.slot == "llm", known=known)
 
     # ------------------------------------------------------------------ about models
 
@@ -115,7 +115,7 @@ class OllamaServer:
         """
         found = await self.ask("/api/version", model=model)
         if not isinstance(found.get("version"), str):
-            raise not_ollama("a version of another form", self.asked(model))
+            raise not_ollama("a version of another form", self.target(model))
         return str(found["version"])
 
     async def listed(self, model: str = "") -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class OllamaServer:
                 line = await exchange.line(deadline)
                 if line is None:
                     broken = "broke off: the server ended the download before it was done"
-                    raise self.asked(model).error(AnswerBroken, broken)
+                    raise self.target(model).error(AnswerBroken, broken)
                 deadline = Deadline.token(self.limits)
                 yield line
                 if line.get("status") == "success":
@@ -162,9 +162,9 @@ class OllamaServer:
         except (AccessRefused, NotOllama, ServerBusy, ServerUnreachable):
             raise
         except LLMError as error:
-            raise self.asked(model).error(
+            raise self.target(model).error(
                 PullFailed,
-                f"{self.asked()} could not download {model!r}: {_reason(error)}",
+                f"{self.target()} could not download {model!r}: {_reason(error)}",
                 "; is the name right, and has the server a network and room on its disk?",
             ) from error
         finally:
@@ -180,7 +180,7 @@ class Stream:
 
     def __init__(self, server: OllamaServer, path: str, body: Mapping[str, Any], model: str) -> None:
         self._server, self._path, self._body, self._model = server, path, body, model
-        self._asked = server.asked(model)
+        self._target = server.target(model)
         self._deadline: Deadline | None = None
         self._exchange: Exchange | None = None
         self._done = False
@@ -200,7 +200,7 @@ class Stream:
         if line is None:
             raise self._ended_early()
         if not isinstance(line.get("message"), dict):
-            raise not_ollama("JSON of another form", self._asked)
+            raise not_ollama("JSON of another form", self._target)
         self._deadline = Deadline.token(self._server.limits)
         self._listen(line["message"])
         self._done = bool(line.get("done"))
@@ -236,14 +236,14 @@ class Stream:
     def _ended_early(self) -> AnswerBroken:
         # A token that comes 30 times more makes the server end the stream, without `done` and without a word.
         if self._again >= 29:
-            return self._asked.error(
+            return self._target.error(
                 AnswerBroken,
-                f"{self._asked} said {self._said!r} again and again until the server stopped it",
+                f"{self._target} said {self._said!r} again and again until the server stopped it",
                 "; ask in other words, set llm.repeat_penalty higher, or take another model",
             )
-        return self._asked.error(
+        return self._target.error(
             AnswerBroken,
-            f"the answer of {self._asked} broke off before it was done: the server or something between closed the "
+            f"the answer of {self._target} broke off before it was done: the server or something between closed the "
             "connection",
             "; ask again, and look into the server's log if it happens again",
         )
@@ -252,7 +252,7 @@ class Stream:
 def refuses_long_prompts(version: str) -> bool | None:
     """Whether a server of this version knows `truncate`, so that it never cuts a prompt; None if that is not known.
 
-    It came in October 2025, between 0.12.5 and 0.13. Builds without a version say 0.0.0.
+    It came in October 2025, between 0.12.5 and 0.13. Builds without a version on_progress 0.0.0.
     """
     numbers = [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")]
     return None if not any(numbers) else numbers >= [0, 13]

@@ -16,13 +16,13 @@ DEFAULT_PORT = 11434
 
 
 @dataclass(frozen=True)
-class Asked:
+class Target:
     """Whom a request goes to, as errors tell it.
 
     Attributes:
         url: Where the server listens.
         model: The model's name; empty where the server itself is asked.
-        slot: The part of the config whose settings are the cure.
+        slot: The part of the config whose settings are the hint.
     """
 
     url: str
@@ -33,19 +33,19 @@ class Asked:
         return f"{self.model!r} at {self.url}" if self.model else f"the server at {self.url}"
 
     @property
-    def on_behalf(self) -> str:
+    def for_model(self) -> str:
         """The model, for sentences about the server."""
         return f" for {self.model!r}" if self.model else ""
 
-    def error(self, kind: type[E], what: str, cure: str = "") -> E:
+    def error(self, kind: type[E], what: str, hint: str = "") -> E:
         """An error of this kind, which knows whom it is about.
 
         Args:
             what: What is wrong.
-            cure: What to do, with the sign that stands before it: `: ` or `; `.
+            hint: What to do, with the sign that stands before it: `: ` or `; `.
         """
-        found = kind(what + cure, self.url, self.model)
-        found.what, found.cure = what, cure[2:]
+        found = kind(what + hint, self.url, self.model)
+        found.what, found.hint = what, hint[2:]
         return found
 
     @property
@@ -76,7 +76,7 @@ def address(given: str) -> str:
     return f"http://{user[0]}{user[1]}{f'[{host}]' if ':' in host else host}:{port}{parts.path}"
 
 
-def why_no_address(given: str) -> tuple[str, str] | None:
+def address_problem(given: str) -> tuple[str, str] | None:
     """Why this cannot be a server's address, and what to do; None if it can be one."""
     url = address(given)
     try:
@@ -89,7 +89,7 @@ def why_no_address(given: str) -> tuple[str, str] | None:
         return "this is no address of a server", "write http://host:port, or host:port as in OLLAMA_HOST"
     api = parts.path.rstrip("/").rpartition("/")[2]
     if api in ("v1", "api"):
-        return f"Ollama's own API is asked, which is not under /{api}", f"leave /{api} out"
+        return f"Ollama's own API is target, which is not under /{api}", f"leave /{api} out"
     return None
 
 

@@ -19,7 +19,7 @@ def size_of(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass")) + 2 * sum(map(text.count, "0123456789"))
 
 
-class TokenCounter:
+class TokenEstimator:
     """Counts rather too many than too few. For use from any thread: what it knows is replaced, never changed."""
 
     def __init__(self) -> None:

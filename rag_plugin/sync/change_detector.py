@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, Document
 
     from ..components.assembly import Assembly
-    from ..components.chunkers.document_splitter import Cutter
+    from ..components.chunkers.document_splitter import DocumentSplitter
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Batch:
         return [node for _, nodes in self.changed for node in nodes]
 
 
-class Comparison:
+class ChangeDetector:
     """What became of each document, by id; filled while `batches` is read.
 
     Args:
@@ -42,14 +42,14 @@ class Comparison:
 
     def __init__(self, assembly: Assembly, fingerprint: Mapping[str, Any]) -> None:
         self.assembly = assembly
-        self.recipe = digest(fingerprint["chunker"])
-        self.reader_recipe = digest(fingerprint["reader"])
+        self.settings_digest = digest(fingerprint["chunker"])
+        self.reader_digest = digest(fingerprint["reader"])
         self.before: Mapping[str, DocumentRecord] = {}  # what a new generation is compared with
         self.added: list[str] = []
         self.changed: list[str] = []
         self.unchanged: list[str] = []
         self.failed: list[tuple[str, str]] = []
-        self._cutter: Cutter | None = None
+        self._splitter: DocumentSplitter | None = None
 
     def list_documents(self) -> list[Listed | Unlisted]:
         return list(source_of(self._reader()).list_documents())
@@ -60,20 +60,24 @@ class Comparison:
         return injected["reader"] if "reader" in injected else self.assembly.make("reader")
 
     @property
-    def cutter(self) -> Cutter:
+    def splitter(self) -> DocumentSplitter:
         """Cuts the documents; made anew for each comparison, since it counts what it had to split."""
-        if self._cutter is None:
-            self._cutter = self.assembly.make("cutter")
-        return self._cutter
+        if self._splitter is None:
+            self._splitter = self.assembly.make("splitter")
+        return self._splitter
 
     def is_unchanged(self, item: Listed, record: DocumentRecord) -> bool:
-        """Whether a document is as it was, by its stamp alone."""
-        stamp = self._stamp(item)
-        return stamp is not None and stamp == record.stamp and record.recipe == self.recipe
+        """Whether a document is as it was, by its change_token alone."""
+        change_token = self._change_token(item)
+        return (
+            change_token is not None
+            and change_token == record.change_token
+            and record.settings_digest == self.settings_digest
+        )
 
-    def _stamp(self, item: Listed) -> str | None:
+    def _change_token(self, item: Listed) -> str | None:
         # A reader with other settings may take another text out of the same file.
-        return None if item.stamp is None else f"{self.reader_recipe}:{item.stamp}"
+        return None if item.change_token is None else f"{self.reader_digest}:{item.change_token}"
 
     def batches(
         self, items: Sequence[Listed | Unlisted], known: Mapping[str, DocumentRecord], size: int
@@ -103,8 +107,11 @@ class Comparison:
             return 0
         try:
             document = item.load()
-            fresh = DocumentRecord(item.id, content_hash(document), self._stamp(item), self.recipe)
-            if record is not None and (record.hash, record.recipe) == (fresh.hash, fresh.recipe):
+            fresh = DocumentRecord(item.id, content_hash(document), self._change_token(item), self.settings_digest)
+            if record is not None and (record.content_hash, record.settings_digest) == (
+                fresh.content_hash,
+                fresh.settings_digest,
+            ):
                 self.unchanged.append(item.id)
                 if record != fresh:
                     batch.untouched.append(fresh)
@@ -120,7 +127,7 @@ class Comparison:
 
     def _cut(self, name: str, document: Document) -> list[BaseNode]:
         try:
-            return self.cutter(document)
+            return self.splitter(document)
         except DocumentError:
             raise
         except Exception as error:  # the seam to any chunker: one document that it cannot cut must not stop the rest

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__package__)
 
-CURE = (
+HINT = (
     "Put the settings back, or set sync.on_change to resync, which builds anew what changed: "
     "rag-plugin sync --set sync.on_change=resync"
 )
@@ -181,7 +181,7 @@ def check_index(assembly: Assembly) -> None:
     new = fingerprint_of(assembly)
     found = encoder_differences(old, new)
     if found:
-        raise IndexMismatch(str(path), found, CURE)
+        raise IndexMismatch(str(path), found, HINT)
     for slot in ("chunker", "reader"):
         for difference in differences(slot, old[slot], new[slot]):
             _log.warning("%s: %s; the index has the old version until it is synced", path, difference)

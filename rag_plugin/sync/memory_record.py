@@ -83,7 +83,7 @@ class MemoryRecord:
     def finish(self, generation: int, fingerprint: Mapping[str, Any]) -> None:
         self._fingerprint = dict(fingerprint)
 
-    def settle(self) -> None:
+    def update_derived_files(self) -> None:
         pass  # what else there is to write is the store's own matter
 
     @contextmanager

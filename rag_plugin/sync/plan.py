@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .change_detector import Comparison, removed_documents
+from .change_detector import ChangeDetector, removed_documents
 from .fingerprint import all_differences, fingerprint_of, same_vectors
 from .run import encoded_texts, sync_store, text_key
 
@@ -65,7 +65,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
 
     store, encoder = sync_store(assembly), assembly.get("encoder")
     fingerprint = fingerprint_of(assembly)
-    comparison = Comparison(assembly, fingerprint)
+    comparison = ChangeDetector(assembly, fingerprint)
     items = comparison.list_documents()
     generation = store.find_generation(fingerprint, same_vectors)
     known = {} if generation is None else store.synced(generation)
@@ -75,7 +75,7 @@ def plan_sync(assembly: Assembly) -> SyncPlan:
     removed = removed_documents(items, {**comparison.before, **known})
     by_hand = old is not None and not old and len(store) > 0
     changes = all_differences(old or {}, fingerprint) if old or by_hand else []
-    _ = comparison.cutter  # that it cannot be built is no fault of a document
+    _ = comparison.splitter  # that it cannot be built is no fault of a document
     counts = tokens_of(encoder).counts
     nodes = texts = tokens = 0
     sample: list[str] = []

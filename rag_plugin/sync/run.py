@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import IndexMismatch
 from ..protocols import DocumentRecord, Listed, SyncStore, Unlisted
-from .change_detector import Batch, Comparison, removed_documents
-from .fingerprint import CURE, all_differences, differences, encoder_differences, fingerprint_of, same_vectors
+from .change_detector import Batch, ChangeDetector, removed_documents
+from .fingerprint import HINT, all_differences, differences, encoder_differences, fingerprint_of, same_vectors
 from .memory_record import MemoryRecord
 from .report import SyncReport
 
@@ -62,7 +62,7 @@ class _Run:
         self.store = sync_store(assembly)
         self.encoder = assembly.get("encoder")
         self.fingerprint = fingerprint_of(assembly)
-        self.found = Comparison(assembly, self.fingerprint)
+        self.found = ChangeDetector(assembly, self.fingerprint)
         self.nodes_written = self.texts_encoded = self.tokens_encoded = 0
         self.seconds_encoding = 0.0
         self.say: Callable[[str], Any] = str
@@ -82,7 +82,7 @@ class _Run:
                     # Another sync wrote after this one looked: what it added must not seem to be gone.
                     items = self._list()
                 self._say_what_changed()
-                _ = self.found.cutter  # that it cannot be built is no fault of a document
+                _ = self.found.splitter  # that it cannot be built is no fault of a document
                 live = self.store.live_generation()
                 if live not in (None, generation):
                     self.found.before = self.store.synced(live)
@@ -93,7 +93,7 @@ class _Run:
                 if removed:
                     self.store.commit(generation, removed=removed)
                 self.store.finish(generation, self.fingerprint)
-                self.store.settle()
+                self.store.update_derived_files()
         self._say_what_is_unseen()
         report = SyncReport(
             self.found.added,
@@ -104,7 +104,7 @@ class _Run:
             self.nodes_written,
             self.texts_encoded,
             self.tokens_encoded,
-            self.found.cutter.unseen.left,
+            self.found.splitter.unseen.left,
             time.perf_counter() - started,
         )
         if not items:
@@ -157,7 +157,7 @@ class _Run:
                 _log.warning("%s: %s; what it changes is cut anew", self.path, difference)
 
     def _say_what_is_unseen(self) -> None:
-        unseen = self.found.cutter.unseen
+        unseen = self.found.splitter.unseen
         if unseen.split:
             _log.warning(
                 "%s: %d nodes were longer than the encoder sees, and were split; leave chunker.chunk_size unset, or "
@@ -214,8 +214,8 @@ class _Run:
             for node in nodes:
                 by_document[str(node.ref_doc_id)].append(node)
             keys = self._encode(nodes, generation)
-            # Without a stamp, so that the next sync looks at it again.
-            records = [replace(self.found.before[name], stamp=None) for name in part]
+            # Without a change_token, so that the next sync looks at it again.
+            records = [replace(self.found.before[name], change_token=None) for name in part]
             self.store.commit(generation, [(record, by_document[record.id]) for record in records], keys=keys)
             self.nodes_written += len(nodes)
 
@@ -292,7 +292,7 @@ def refuse_changes(store: SyncStore, path: str, fingerprint: Mapping[str, Any], 
     if on_change == "error":
         found = all_differences(old, fingerprint)
         if found:
-            raise IndexMismatch(path, found, CURE)
+            raise IndexMismatch(path, found, HINT)
 
 
 def encoded_texts(nodes: Sequence[BaseNode]) -> dict[str, str]:

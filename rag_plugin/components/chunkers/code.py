@@ -11,7 +11,7 @@ from llama_index.core.schema import BaseNode
 
 from ...errors import ComponentError, MissingPackage
 from .breaks import CLAUSE, LINE, PAGE, PARAGRAPH, SENTENCE, WORD, line_breaks, prose_breaks
-from .span_chunker import Piece, SpanChunker
+from .span_chunker import NodeSpan, SpanChunker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +127,7 @@ class CodeChunker(SpanChunker):
 
     language: str | None = None
 
-    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         language = self.language or language_of(document)
         breaks = prose_breaks(text) if language is None else code_breaks(text, language)
         before = 0
@@ -136,4 +136,4 @@ class CodeChunker(SpanChunker):
             if language is not None and line >= before and text[line:start].isspace():
                 start = line  # the indentation of the first line belongs to it
             before = end
-            yield Piece(start, end, {"language": language} if language else {})
+            yield NodeSpan(start, end, {"language": language} if language else {})

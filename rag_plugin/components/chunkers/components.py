@@ -79,9 +79,9 @@ def sentence(
     An edit changes the nodes around it, and no others.
     """
     from .breaks import prose_breaks
-    from .prose import Packed
+    from .prose import ProseChunker
 
-    return Packed(breaks=prose_breaks, **_sized(encoder, callback_manager, chunk_size, overlap))
+    return ProseChunker(breaks=prose_breaks, **_sized(encoder, callback_manager, chunk_size, overlap))
 
 
 @rule(_overlap_below_size)
@@ -93,9 +93,9 @@ def token(
     Every node is full, and an edit moves all nodes behind it.
     """
     from .breaks import word_breaks
-    from .prose import Packed
+    from .prose import ProseChunker
 
-    return Packed(breaks=word_breaks, full=True, **_sized(encoder, callback_manager, chunk_size, overlap))
+    return ProseChunker(breaks=word_breaks, full=True, **_sized(encoder, callback_manager, chunk_size, overlap))
 
 
 @rule(_overlap_below_size)
@@ -197,10 +197,10 @@ def hierarchical(
     ] = None,
 ) -> NodeParser:
     """Small nodes that know what is around them; with the reranker `auto_merging`, several give way to their parent."""
-    from ..encoders.tokens import capacity
+    from ..encoders.tokens import default_chunk_size
     from .hierarchical import HierarchicalChunker
 
-    size = chunk_size or min(128, capacity(encoder))
+    size = chunk_size or min(128, default_chunk_size(encoder))
     return HierarchicalChunker(
         parent_sizes=list(parent_sizes), **_sized(encoder, callback_manager, chunk_size or size, 0)
     )
@@ -217,9 +217,9 @@ def _sized(
     encoder: BaseEmbedding, callback_manager: CallbackManager, chunk_size: int | None, overlap: int | None
 ) -> dict[str, Any]:
     from ...errors import ComponentError
-    from ..encoders.tokens import capacity, tokens_of
+    from ..encoders.tokens import default_chunk_size, tokens_of
 
-    size = chunk_size or capacity(encoder)
+    size = chunk_size or default_chunk_size(encoder)
     if overlap is not None and overlap >= size:
         raise ComponentError(
             f"chunker: an overlap of {overlap} leaves nothing of the {size} tokens that the encoder sees"

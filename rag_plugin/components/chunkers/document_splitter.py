@@ -35,7 +35,7 @@ TooLong = Literal["split", "warn", "error"]
 
 
 @dataclass
-class Unseen:
+class TruncationReport:
     """What became of nodes that were longer than the encoder sees: nodes as the chunker made them, and characters."""
 
     split: int = 0
@@ -44,7 +44,7 @@ class Unseen:
     unseen: int = 0
 
 
-class Cutter:
+class DocumentSplitter:
     """Cuts documents into the nodes that an index keeps.
 
     Args:
@@ -67,7 +67,7 @@ class Cutter:
         self._chunker, self._tokens, self._limit = chunker, tokens, limit
         self._embed_metadata, self._too_long = frozenset(embed_metadata), too_long
         self._refused: set[str] = set()
-        self.unseen = Unseen()
+        self.unseen = TruncationReport()
 
     def __call__(self, document: Document) -> list[BaseNode]:
         """Cut one document.
@@ -164,12 +164,12 @@ class Cutter:
             yield part
 
 
-class LazyCutter(TransformComponent):
+class LazyDocumentSplitter(TransformComponent):
     """Makes the chunker when a document is first put into the index by hand, and not before."""
 
-    _make: Callable[[], Cutter]
+    _make: Callable[[], DocumentSplitter]
 
-    def __init__(self, make: Callable[[], Cutter]) -> None:
+    def __init__(self, make: Callable[[], DocumentSplitter]) -> None:
         super().__init__()
         object.__setattr__(self, "_make", make)
 

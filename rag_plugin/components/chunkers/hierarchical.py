@@ -9,7 +9,7 @@ from llama_index.core.schema import BaseNode
 
 from .breaks import prose_breaks
 from .packer import Packer, Span, stripped
-from .span_chunker import Piece, SpanChunker
+from .span_chunker import NodeSpan, SpanChunker
 
 
 class HierarchicalChunker(SpanChunker):
@@ -24,13 +24,13 @@ class HierarchicalChunker(SpanChunker):
 
     parent_sizes: list[int] = Field(default_factory=list)
 
-    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         packer = self._packer(text, prose_breaks(text))
         whole = stripped(text, (0, len(text)))
         levels = [*(parent for parent in self.parent_sizes if parent > size), size]
         yield from self._level(packer, whole, levels, [])
 
-    def _level(self, packer: Packer, span: Span, sizes: list[int], parents: list[Span]) -> Iterator[Piece]:
+    def _level(self, packer: Packer, span: Span, sizes: list[int], parents: list[Span]) -> Iterator[NodeSpan]:
         parts = packer.pack(*span, sizes[0])
         if len(sizes) > 1:
             for part in parts:
@@ -38,4 +38,4 @@ class HierarchicalChunker(SpanChunker):
             return
         shown = " ".join(f"{start}:{end}" for start, end in parents)
         for part in packer.fit(parts, sizes[0], self._tokens.counts, strip=False):
-            yield Piece(*part, {"parents": shown} if shown else {})
+            yield NodeSpan(*part, {"parents": shown} if shown else {})

@@ -13,7 +13,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 
 from .breaks import LINE, PARAGRAPH, WORD, line_breaks, prose_breaks
 from .packer import Packer, Span
-from .span_chunker import Piece, SpanChunker
+from .span_chunker import NodeSpan, SpanChunker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ _ATTRIBUTES = re.compile(r"\s*\{[^{}]*\}\s*$")
 
 
 @dataclass(frozen=True)
-class Section:
+class MarkdownSection:
     """What stands between two headings, the first of them included; `path` is `/` without any heading above."""
 
     start: int
@@ -41,7 +41,7 @@ class Outline:
         blocks: Tables, code and HTML.
     """
 
-    sections: list[Section]
+    sections: list[MarkdownSection]
     blocks: list[Span]
 
 
@@ -65,11 +65,11 @@ def markdown_outline(text: str) -> Outline:
     return Outline(list(_sections(text, headings)), blocks)
 
 
-def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[Section]:
+def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[MarkdownSection]:
     above: list[tuple[int, str]] = []
     start = 0
     if not headings or text[: headings[0][0]].strip():
-        yield Section(0, headings[0][0] if headings else len(text), "/")
+        yield MarkdownSection(0, headings[0][0] if headings else len(text), "/")
         start = headings[0][0] if headings else len(text)
     for number, (_, body, level, words) in enumerate(headings):
         end = headings[number + 1][0] if number + 1 < len(headings) else len(text)
@@ -77,7 +77,7 @@ def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[
         # A heading with nothing but a lower heading below it is no text by itself.
         if not text[body:end].strip() and number + 1 < len(headings) and headings[number + 1][2] > level:
             continue
-        yield Section(start, end, "/" + "".join(f"{name}/" for _, name in above))
+        yield MarkdownSection(start, end, "/" + "".join(f"{name}/" for _, name in above))
         start = end
 
 
@@ -115,7 +115,7 @@ class MarkdownChunker(SpanChunker):
     The path of the headings above a node, its own included, stands in its metadata as `header_path`.
     """
 
-    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         outline = markdown_outline(text)
         if "header_path" not in document.excluded_embed_metadata_keys:
             longest = max((section.path for section in outline.sections), key=len, default="")
@@ -126,4 +126,4 @@ class MarkdownChunker(SpanChunker):
         packer = Packer(text, starts, markdown_breaks(text, outline.blocks, starts, size))
         for section in outline.sections:
             for span in self._spans(packer, section.start, section.end, size):
-                yield Piece(*span, {"header_path": section.path})
+                yield NodeSpan(*span, {"header_path": section.path})

@@ -9,14 +9,14 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 
 from ..encoders.tokens import Tokens
-from .span_chunker import Piece, SpanChunker
+from .span_chunker import NodeSpan, SpanChunker
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class Packed(SpanChunker):
+class ProseChunker(SpanChunker):
     """Cuts where `breaks` says that places are good, or at any word and as late as possible (`full`)."""
 
     full: bool = False
@@ -26,6 +26,6 @@ class Packed(SpanChunker):
         super().__init__(tokens, **fields)
         self._breaks = breaks
 
-    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         for span in self._spans(self._packer(text, self._breaks(text)), 0, len(text), size, full=self.full):
-            yield Piece(*span)
+            yield NodeSpan(*span)

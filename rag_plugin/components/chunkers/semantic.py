@@ -11,7 +11,7 @@ from llama_index.core.schema import BaseNode
 from ..encoders.tokens import Tokens
 from .breaks import SENTENCE, prose_breaks, sentence_starts
 from .packer import Packer
-from .span_chunker import Piece, SpanChunker
+from .span_chunker import NodeSpan, SpanChunker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +34,13 @@ class SemanticChunker(SpanChunker):
         super().__init__(tokens, **fields)
         self._encode = encode
 
-    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         starts = self._tokens.starts(text)
         breaks = prose_breaks(text)
         if len(starts) > size:
             breaks = self._meaning(text, breaks)
         for span in self._spans(Packer(text, starts, breaks), 0, len(text), size):
-            yield Piece(*span)
+            yield NodeSpan(*span)
 
     def _meaning(self, text: str, breaks: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import numpy as np

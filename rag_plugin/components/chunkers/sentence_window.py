@@ -8,7 +8,7 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode
 
 from .breaks import prose_breaks, sentence_starts
-from .span_chunker import Piece, SpanChunker
+from .span_chunker import NodeSpan, SpanChunker
 
 
 class SentenceWindowChunker(SpanChunker):
@@ -19,7 +19,7 @@ class SentenceWindowChunker(SpanChunker):
 
     window_size: int = Field(default=3, ge=0)
 
-    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
+    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         packer = self._packer(text, prose_breaks(text))
         starts = sentence_starts(text)
         ends = [*starts[1:], len(text)]
@@ -27,4 +27,4 @@ class SentenceWindowChunker(SpanChunker):
         for number, (start, end) in enumerate(zip(starts, ends)):
             window = text[starts[max(0, number - self.window_size)] : ends[min(last, number + self.window_size)]]
             for span in self._spans(packer, start, end, size):
-                yield Piece(*span, {"window": window.strip()})
+                yield NodeSpan(*span, {"window": window.strip()})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Piece:
+class NodeSpan:
     """A node to be: its place in the document, and what its metadata has besides the document's."""
 
     start: int
@@ -47,19 +47,19 @@ class SpanChunker(NodeParser):
         self._tokens = tokens
 
     @abstractmethod
-    def pieces(self, document: BaseNode, text: str, size: int) -> Iterator[Piece]:
-        """The pieces of a document that is longer than `size` tokens, or is to be cut in any case."""
+    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
+        """The spans_of of a document that is longer than `size` tokens, or is to be cut in any case."""
 
     def _parse_nodes(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> list[BaseNode]:
         return [node for document in nodes for node in self._cut(document)]
 
     def _cut(self, document: BaseNode) -> Iterator[BaseNode]:
         text = document.get_content(metadata_mode=MetadataMode.NONE)
-        pieces = [piece for piece in self.pieces(document, text, self._size(document)) if piece.end > piece.start]
+        spans_of = [piece for piece in self.spans_of(document, text, self._size(document)) if piece.end > piece.start]
         made = build_nodes_from_splits(
-            [text[piece.start : piece.end] for piece in pieces], document, id_func=self.id_func
+            [text[piece.start : piece.end] for piece in spans_of], document, id_func=self.id_func
         )
-        for piece, node in zip(pieces, made):
+        for piece, node in zip(spans_of, made):
             # Of a key that the document has already, its own value stays.
             node.metadata = {key: value for key, value in piece.metadata.items() if key not in document.metadata}
             node.start_char_idx, node.end_char_idx = piece.start, piece.end

@@ -66,8 +66,8 @@ def check_texts(texts: Sequence[Any]) -> None:
                 ) from None
 
 
-class TurnLock:
-    """A lock that is given in the order in which it was asked for.
+class FairLock:
+    """A lock that is given in the order in which it was pending for.
 
     Python's own may be taken again and again by the thread that has just let go of it, so that a question would wait
     for the end of a sync.
@@ -123,13 +123,13 @@ class TurnLock:
 
 
 @dataclass
-class _Asked:
+class _PendingText:
     text: str
     role: str
     answer: Future[NDArray[np.float32]] = field(default_factory=Future)
 
 
-class GroupCommit:
+class DynamicBatcher:
     """Encodes together what many threads and tasks ask for at the same time.
 
     Nobody waits for others to come: whoever asks while a batch is being encoded goes into the next one. A text that
@@ -142,56 +142,56 @@ class GroupCommit:
     def __init__(self, encode: Callable[[list[str], str], NDArray[np.float32]]) -> None:
         self._encode = encode
         self._mutex = threading.Lock()
-        self._asked: deque[_Asked] = deque()
+        self._pending: deque[_PendingText] = deque()
         self._thread: threading.Thread | None = None
 
     def submit(self, text: str, role: str) -> Future[NDArray[np.float32]]:
         """Ask for the vector of a text; the future can be cancelled until its batch begins."""
-        asked = _Asked(text, role)
+        pending = _PendingText(text, role)
         with self._mutex:
-            self._asked.append(asked)
+            self._pending.append(pending)
             # A thread does not live on in a forked process.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._serve, name="rag-plugin-together")
                 self._thread.start()
-        return asked.answer
+        return pending.answer
 
     def _serve(self) -> None:
         while group := self._next_group():
-            live = [asked for asked in group if asked.answer.set_running_or_notify_cancel()]
+            live = [pending for pending in group if pending.answer.set_running_or_notify_cancel()]
             if live and not self._answer(live):
-                for asked in live:
-                    self._answer([asked])
+                for pending in live:
+                    self._answer([pending])
 
-    def _next_group(self) -> list[_Asked]:
+    def _next_group(self) -> list[_PendingText]:
         """What has the role of the first that waits; nothing ends the thread."""
         with self._mutex:
-            if not self._asked:
+            if not self._pending:
                 self._thread = None
                 return []
-            role = self._asked[0].role
-            group: list[_Asked] = []
-            others: list[_Asked] = []
-            for asked in self._asked:
-                (group if asked.role == role and len(group) < _TOGETHER else others).append(asked)
-            self._asked = deque(others)
+            role = self._pending[0].role
+            group: list[_PendingText] = []
+            others: list[_PendingText] = []
+            for pending in self._pending:
+                (group if pending.role == role and len(group) < _TOGETHER else others).append(pending)
+            self._pending = deque(others)
             return group
 
-    def _answer(self, group: list[_Asked]) -> bool:
+    def _answer(self, group: list[_PendingText]) -> bool:
         """Encode a group; false where it has to be tried one by one, to find whose text it was that failed."""
         try:
-            rows: Any = self._encode([asked.text for asked in group], group[0].role)
-        except BaseException as error:  # handed to the one who asked, whose business it is
+            rows: Any = self._encode([pending.text for pending in group], group[0].role)
+        except BaseException as error:  # handed to the one who pending, whose business it is
             if len(group) > 1:
                 return False
             group[0].answer.set_exception(error)
             return True
-        for asked, row in zip(group, rows):
-            asked.answer.set_result(row)
+        for pending, row in zip(group, rows):
+            pending.answer.set_result(row)
         return True
 
 
-class Together:
+class BatcherPool:
     """The group of an object, and of each of its copies that shares this: none answers for another.
 
     What is pickled or copied deeply begins with none.
@@ -199,15 +199,15 @@ class Together:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._groups: dict[int, tuple[weakref.ref[ByRole], GroupCommit]] = {}
+        self._groups: dict[int, tuple[weakref.ref[RoleEmbedding], DynamicBatcher]] = {}
 
-    def __deepcopy__(self, memo: object) -> Together:
-        return Together()
+    def __deepcopy__(self, memo: object) -> BatcherPool:
+        return BatcherPool()
 
-    def __reduce__(self) -> tuple[type[Together], tuple[()]]:
-        return Together, ()
+    def __reduce__(self) -> tuple[type[BatcherPool], tuple[()]]:
+        return BatcherPool, ()
 
-    def of(self, owner: ByRole) -> GroupCommit:
+    def of(self, owner: RoleEmbedding) -> DynamicBatcher:
         """The group that encodes as this object does; it does not keep the object alive."""
         with self._mutex:
             found = self._groups.get(id(owner))
@@ -218,27 +218,27 @@ class Together:
             def encode(texts: list[str], role: str) -> NDArray[np.float32]:
                 live = reference()
                 assert live is not None  # who waits for the answer holds it
-                return live._few(texts, role)
+                return live._embed_batch(texts, role)
 
             self._groups = {key: pair for key, pair in self._groups.items() if pair[0]() is not None}
-            self._groups[id(owner)] = reference, (group := GroupCommit(encode))
+            self._groups[id(owner)] = reference, (group := DynamicBatcher(encode))
             return group
 
 
-class ByRole:
+class RoleEmbedding:
     """What LlamaIndex asks of an encoder, by `query` or `document`.
 
-    For a class that has `_one`, `_few` and `encode_documents`.
+    For a class that has `_embed_one`, `_embed_batch` and `encode_documents`.
 
     Async by a thread that encodes for all who ask, so that no event loop is blocked, and none is kept.
     """
 
-    _together: Together
+    _together: BatcherPool
 
-    def _one(self, text: str, role: str) -> list[float]:
+    def _embed_one(self, text: str, role: str) -> list[float]:
         raise NotImplementedError
 
-    def _few(self, texts: list[str], role: str) -> NDArray[np.float32]:
+    def _embed_batch(self, texts: list[str], role: str) -> NDArray[np.float32]:
         """Vectors of texts of one role, shape (len(texts), dimension)."""
         raise NotImplementedError
 
@@ -246,21 +246,21 @@ class ByRole:
         """Vectors of documents' texts, shape (len(texts), dimension)."""
         raise NotImplementedError
 
-    async def _one_async(self, text: str, role: str) -> list[float]:
+    async def _aembed_one(self, text: str, role: str) -> list[float]:
         row = await asyncio.wrap_future(self._together.of(self).submit(text, role))
         return row.tolist()
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._one(query, "query")
+        return self._embed_one(query, "query")
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await self._one_async(query, "query")
+        return await self._aembed_one(query, "query")
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        return self._one(text, "document")
+        return self._embed_one(text, "document")
 
     async def _aget_text_embedding(self, text: str) -> list[float]:
-        return await self._one_async(text, "document")
+        return await self._aembed_one(text, "document")
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return self.encode_documents(texts).tolist()

@@ -16,8 +16,8 @@ from ...ollama import async_bridge as bridge
 from ...ollama.error_mapping import missing
 from ...ollama.http import Limits
 from ...ollama.server import OllamaServer
-from ...ollama.target import MASK, Asked, address, masked
-from .batching import ByRole, Together, batches_by_length, check_texts
+from ...ollama.target import MASK, Target, address, masked
+from .batching import BatcherPool, RoleEmbedding, batches_by_length, check_texts
 from .prompts import family_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _ROWS, _CHARACTERS = 32, 32_000  # of one request, so that a bar moves, and a ti
 _EVERYTHING = 2048  # the most texts that LlamaIndex hands over together; they are sorted and batched here
 
 
-class OllamaEncoder(ByRole, BaseEmbedding):
+class OllamaEncoder(RoleEmbedding, BaseEmbedding):
     """A model on an Ollama server.
 
     Building it does not talk to the server. A text that is longer than the model reads is an error: the server would
@@ -52,7 +52,7 @@ class OllamaEncoder(ByRole, BaseEmbedding):
     keep_alive: str | float | None = Field(default=None, description="How long the model stays loaded.")
 
     _headers: dict[str, str] = PrivateAttr(default_factory=dict)
-    _together: Together = PrivateAttr(default_factory=Together)
+    _together: BatcherPool = PrivateAttr(default_factory=BatcherPool)
     _dimension: int | None = PrivateAttr(default=None)
 
     def __init__(self, *, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
@@ -108,8 +108,8 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         return OllamaServer(self.base_url, self._headers, limits, self.retries, slot="encoder")
 
     @property
-    def _asked(self) -> Asked:
-        return self.server.asked(self.model_name)
+    def _target(self) -> Target:
+        return self.server.target(self.model_name)
 
     def _digest(self) -> str:
         try:
@@ -117,7 +117,7 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         except LLMError as error:
             raise self._clear_error(error) from error
         if not found:
-            raise self._clear_error(missing(self._asked))
+            raise self._clear_error(missing(self._target))
         return str(found[0].get("digest") or "")
 
     # ------------------------------------------------------------------ many texts
@@ -163,7 +163,7 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         rows = np.asarray(answer.get("embeddings") or [], dtype=np.float32)
         if rows.ndim != 2 or len(rows) != len(texts):
             raise EncoderError(
-                f"the Ollama server at {self._asked.url} gave {len(rows)} vectors for {len(texts)} texts: "
+                f"the Ollama server at {self._target.url} gave {len(rows)} vectors for {len(texts)} texts: "
                 f"can {self.model_name!r} make embeddings?"
             )
         if self.normalize:
@@ -193,22 +193,22 @@ class OllamaEncoder(ByRole, BaseEmbedding):
         """The same as an encoder's error."""
         if isinstance(error, ContextOverflow):
             return EncoderError(
-                f"a text of {len(text):,} characters is longer than {self._asked} reads, and the server "
+                f"a text of {len(text):,} characters is longer than {self._target} reads, and the server "
                 "would cut it: make chunker.chunk_size smaller, or set encoder.context_window higher: "
                 f"{text[:60]!r}"
             )
         if "no input provided" in str(error):
             return EncoderError(f"{self.model_name!r} has no vector for a text without any characters")
         if isinstance(error, CapabilityMissing):
-            return EncoderError(f"{self._asked} makes no embeddings: take a model that does, such as nomic-embed-text")
+            return EncoderError(f"{self._target} makes no embeddings: take a model that does, such as nomic-embed-text")
         return EncoderError(str(error))
 
     # ------------------------------------------------------------------ one text, as LlamaIndex asks
 
-    def _one(self, text: str, role: str) -> list[float]:
-        return self._few([text], role)[0].tolist()  # type: ignore[no-any-return]
+    def _embed_one(self, text: str, role: str) -> list[float]:
+        return self._embed_batch([text], role)[0].tolist()  # type: ignore[no-any-return]
 
-    def _few(self, texts: list[str], role: str) -> NDArray[np.float32]:
+    def _embed_batch(self, texts: list[str], role: str) -> NDArray[np.float32]:
         return self._matrix(texts, role, None)
 
 
@@ -245,7 +245,7 @@ def make_ollama_encoder(
     )
     _log.info(
         "%s at %s: query prompt %r (%s), document prompt %r (%s)",
-        *(model, encoder._asked.url, encoder.query_prompt, encoder.query_prompt_from),
+        *(model, encoder._target.url, encoder.query_prompt, encoder.query_prompt_from),
         *(encoder.document_prompt, encoder.document_prompt_from),
     )
     return encoder

@@ -20,7 +20,7 @@ from sentence_transformers.base.modules import Transformer
 from ..model_files.hub import HubModel, cached_folder
 from ..model_files.locate import find_model
 from ..model_files.weights_hash import WeightsDigest
-from .batching import ByRole, Together, TurnLock, batches_by_length, check_texts, windows_by_length
+from .batching import BatcherPool, FairLock, RoleEmbedding, batches_by_length, check_texts, windows_by_length
 from .processes import EncoderProcesses
 from .prompts import family_of
 from .sentence_model import PART, check_device, load_model, longest_word, names_of, pooling_of, prompts_of, shape
@@ -37,7 +37,7 @@ _FEW = 256  # texts that are encoded in this process, though there are others: a
 _ON_DEVICE = 16_384  # tokens of a batch on a graphics card; on a processor 1,024 for each of its threads are fastest
 
 
-class SentenceEncoder(ByRole, HuggingFaceEmbedding):
+class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
     """A `HuggingFaceEmbedding` with the model's own prompts, that batches what it gets by length.
 
     Its base throws the model's own prompts away, tries every failure three times, and encodes ten texts
@@ -55,9 +55,9 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
     document_prompt_from: str = Field(default="none", description="Where the prompt for nodes comes from.")
 
     # Apart, so that a question is tokenized while a batch of a sync is encoded, and waits for that one batch only.
-    _tokenizing: Any = PrivateAttr(default_factory=TurnLock)
-    _lock: Any = PrivateAttr(default_factory=TurnLock)
-    _together: Together = PrivateAttr(default_factory=Together)
+    _tokenizing: Any = PrivateAttr(default_factory=FairLock)
+    _lock: Any = PrivateAttr(default_factory=FairLock)
+    _together: BatcherPool = PrivateAttr(default_factory=BatcherPool)
     _processes: Any = PrivateAttr(default=None)
     _rows: int | None = PrivateAttr(default=None)
     _tokens: int = PrivateAttr(default=2048)
@@ -117,7 +117,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
         """How many numbers a vector has."""
         known = self._model.get_embedding_dimension()
         if known is None:
-            known = int(self._few(["dimension"], "document").shape[1])
+            known = int(self._embed_batch(["dimension"], "document").shape[1])
         return int(known)
 
     def identity(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
                     progress(len(places), tokens)
         return found
 
-    def _few(self, texts: list[str], role: str) -> NDArray[np.float32]:
+    def _embed_batch(self, texts: list[str], role: str) -> NDArray[np.float32]:
         """Rows for a group of texts, as `_matrix`; always in this process."""
         check_texts(texts)
         parts = [(places, rows) for places, rows, _ in self._encode_window(texts, role)]
@@ -261,10 +261,10 @@ class SentenceEncoder(ByRole, HuggingFaceEmbedding):
 
     # ------------------------------------------------------------------ one text, as LlamaIndex asks
 
-    def _one(self, text: str, role: str) -> list[float]:
+    def _embed_one(self, text: str, role: str) -> list[float]:
         if self._lock.try_now():  # nobody else is here, so there is nobody to wait for
             self._lock.release()
-            return self._few([text], role)[0].tolist()  # type: ignore[no-any-return]
+            return self._embed_batch([text], role)[0].tolist()  # type: ignore[no-any-return]
         return self._together.of(self).submit(text, role).result().tolist()  # type: ignore[no-any-return]
 
     def _embed(self, inputs: list[Any], prompt_name: str | None = None) -> list[list[float]]:

@@ -58,7 +58,7 @@ def estimated_tokens(text: str) -> list[Any]:
     return [None] * (-(-len(text.encode("utf-8", "surrogatepass")) // 3))
 
 
-def limit(encoder: BaseEmbedding) -> int | None:
+def max_input_tokens(encoder: BaseEmbedding) -> int | None:
     """How many tokens of a text the encoder sees beside its special tokens and prompt; None where that is not known."""
     model = _sentence_transformer(encoder)
     if model is None or not model.max_seq_length:
@@ -72,11 +72,11 @@ def limit(encoder: BaseEmbedding) -> int | None:
     return max(1, int(model.max_seq_length) - special - taken)
 
 
-def capacity(encoder: BaseEmbedding) -> int:
+def default_chunk_size(encoder: BaseEmbedding) -> int:
     """The size of a node where none is said: what the encoder sees, at most `LONGEST_DEFAULT`."""
     if _sentence_transformer(encoder) is None:
         return 256
-    return min(limit(encoder) or LONGEST_DEFAULT, LONGEST_DEFAULT)
+    return min(max_input_tokens(encoder) or LONGEST_DEFAULT, LONGEST_DEFAULT)
 
 
 # ---------------------------------------------------------------------------------- sentence-transformers

@@ -43,11 +43,11 @@ from llama_index.llms.ollama import Ollama
 from ...errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
 from ...ollama import async_bridge as bridge
 from ...ollama.http import Limits
-from ...ollama.model_state import KnownModel, Say
+from ...ollama.model_state import ModelState, OnProgress
 from ...ollama.options import check_options, check_own_options
 from ...ollama.server import OllamaServer
 from ...ollama.target import MASK, masked, masked_headers
-from .ollama_request import Request
+from .ollama_request import ChatRequest
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate
@@ -85,7 +85,7 @@ class OllamaLLM(Ollama):
     retries: int = Field(default=2, ge=0)
     pull: str = "never"
 
-    _found: tuple[tuple[Any, ...], KnownModel] | None = PrivateAttr(default=None)
+    _found: tuple[tuple[Any, ...], ModelState] | None = PrivateAttr(default=None)
 
     def __init__(self, model: str, **fields: Any) -> None:
         for name in sorted(fields):  # the base class would pass over them
@@ -127,7 +127,7 @@ class OllamaLLM(Ollama):
 
     def to_payload(self) -> dict[str, Any]:
         """What events say of this LLM. The server is not asked for it: an event may come in any event loop."""
-        window = self._known.window or self.context_window
+        window = self._model_state.window or self.context_window
         return {"class_name": self.class_name(), **self._metadata(window).model_dump()}
 
     # ------------------------------------------------------------------ the server
@@ -135,47 +135,46 @@ class OllamaLLM(Ollama):
     @property
     def server(self) -> OllamaServer:
         """The server, as this LLM speaks to it."""
-        return self._known.server
+        return self._model_state.server
 
     @property
-    def _known(self) -> KnownModel:
-        # Asked for each text that is counted, so it is only made where something has changed.
+    def _model_state(self) -> ModelState:
+        # Target for each text that is counted, so it is only made where something has changed.
         times = (self.connect_timeout, self.first_token_timeout, self.token_timeout)
         made_of = (self.base_url, self.headers, times, self.retries, self.model, self.context_window, self.pull)
         found = self._found
         if found is None or found[0] != made_of:
             server = OllamaServer(self.base_url.rstrip("/"), self.headers or {}, Limits(*times), self.retries)
-            found = made_of, KnownModel(server, self.model, self.context_window, self.pull == "missing")
+            found = made_of, ModelState(server, self.model, self.context_window, self.pull == "missing")
             self._found = found
         return found[1]
 
     def get_context_window(self) -> int:
         """Tokens. Asks the server once where the config does not say; the model's limit is kept once it is known."""
-        known = self._known
+        known = self._model_state
         if known.window is None and self.context_window <= 0:
-            return bridge.run(known.find_window())
+            return bridge.run(known.resolve_context())
         return known.window or self.context_window
 
     async def aget_context_window(self) -> int:
         """As `get_context_window`, without blocking the event loop; it always asks the server once."""
-        return await self._known.find_window()
+        return await self._model_state.resolve_context()
 
-    def warm_up(self, say: Say | None = None) -> float:
+    def warm_up(self, on_progress: OnProgress | None = None) -> float:
         """Load the model on the server, so that the first question does not wait for it.
 
         Args:
-            say: Gets each line of progress where the model is downloaded first: `status`, and `completed` of `total`
-                bytes.
+            on_progress: Called with each progress line of a download: `status`, and `completed` of `total` bytes.
 
         Returns:
             The seconds that it took.
         """
-        return bridge.run(self._warm_up(say))
+        return bridge.run(self._warm_up(on_progress))
 
-    async def _warm_up(self, say: Say | None) -> float:
-        started, known = perf_counter(), self._known
+    async def _warm_up(self, on_progress: OnProgress | None) -> float:
+        started, known = perf_counter(), self._model_state
         options = {name: value for name, value in self.additional_kwargs.items() if value is not None}
-        options["num_ctx"] = await known.find_window(say)
+        options["num_ctx"] = await known.resolve_context(on_progress)
         body = {"model": self.model, "messages": [], "options": options}
         # With nothing to answer, 0 is how a model is unloaded.
         if self.keep_alive is not None and str(self.keep_alive).rstrip("hms") not in ("0", "0.0"):
@@ -186,7 +185,7 @@ class OllamaLLM(Ollama):
                 async for _ in lines:
                     pass
 
-        await known.there(load, say)
+        await known.there(load, on_progress)
         return perf_counter() - started
 
     # ------------------------------------------------------------------ what LlamaIndex asks
@@ -197,7 +196,7 @@ class OllamaLLM(Ollama):
         return self._metadata(self.get_context_window())
 
     def _metadata(self, window: int) -> LLMMetadata:
-        facts = self._known.facts
+        facts = self._model_state.info
         without_tools = facts is not None and bool(facts.capabilities) and "tools" not in facts.capabilities
         return LLMMetadata(
             context_window=window,
@@ -212,7 +211,7 @@ class OllamaLLM(Ollama):
 
         Measured on the prompts that it was sent; until then a token for each three bytes.
         """
-        return self._known.counter.count(text)
+        return self._model_state.counter.count(text)
 
     # ------------------------------------------------------------------ one way to ask
 
@@ -229,7 +228,7 @@ class OllamaLLM(Ollama):
                 raise ValueError(f"max_tokens must be greater than 0, not {max_tokens}")
             options["num_predict"] = max_tokens
         if options.get("num_ctx") is None:
-            options["num_ctx"] = await self._known.find_window()
+            options["num_ctx"] = await self._model_state.resolve_context()
         body = {
             "model": self.model,
             "messages": await self._as_ollama_has_them(messages),
@@ -258,21 +257,21 @@ class OllamaLLM(Ollama):
         self, messages: Sequence[ChatMessage], given: dict[str, Any], *, whole: bool = False
     ) -> AsyncGenerator[ChatResponse, None]:
         """The answer as it grows, or only the whole of it; the last response says why it ended."""
-        known = self._known
+        known = self._model_state
         body = await self._body(messages, given)
         if body.get("tools"):
-            can = (await known.find_facts()).capabilities
+            can = (await known.fetch_info()).capabilities
             if can and "tools" not in can:
-                raise known.asked.error(
+                raise known.target.error(
                     CapabilityMissing,
-                    f"{known.asked} does not support tools; it can do {', '.join(can)}",
+                    f"{known.target} does not support tools; it can do {', '.join(can)}",
                     ". After engine.warm_up() that is known, and LlamaIndex's routers and agents do without",
                 )
-        request = Request(body, known)
+        request = ChatRequest(body, known)
         refuses = await known.refuses_long_prompts()
         if refuses is False:
             request.check_length()
-        pulled = not known.pulls
+        pulled = not known.pull_missing
         while True:
             try:
                 async with aclosing(known.server.stream("/api/chat", body, model=self.model)) as lines:
@@ -344,7 +343,7 @@ class OllamaLLM(Ollama):
         async for grown in self._answer(messages, given, whole=True):
             response = grown
         if response is None:
-            raise self._known.asked.error(LLMError, f"{self._known.asked} gave no answer")
+            raise self._model_state.target.error(LLMError, f"{self._model_state.target} gave no answer")
         response.delta = None
         return response
 
@@ -383,9 +382,9 @@ class OllamaLLM(Ollama):
         try:
             yield
         except ValidationError as error:
-            asked, first = self._known.asked, error.errors()[0]
-            raise asked.error(
+            target, first = self._model_state.target, error.errors()[0]
+            raise target.error(
                 AnswerBroken,
-                f"the answer of {asked} is no whole {output_cls.__name__}: {first['msg']}",
+                f"the answer of {target} is no whole {output_cls.__name__}: {first['msg']}",
                 "; if it was cut, set llm.max_tokens higher",
             ) from error

@@ -15,7 +15,7 @@ from llama_index.core.base.llms.types import (
 )
 
 
-class GrowingAnswer:
+class StreamedAnswer:
     """What has come of an answer: its text, and apart from it what was thought and which tools are called."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
     """Ends a generation from outside."""
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
+        self.target = threading.Event()
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> bool:
         return self.asked.is_set()

@@ -259,7 +259,7 @@ def _fetch_foreign_code(folder: str) -> None:
 
 
 def _clear_error(model: HubModel, error: BaseException) -> ComponentError | None:
-    """The error of a download as one sentence with its cure; None for what is none of a download."""
+    """The error of a download as one sentence with its hint; None for what is none of a download."""
     from huggingface_hub import constants, errors
 
     at = f"{model.name!r}" + (f" in revision {model.revision!r}" if model.revision else "")

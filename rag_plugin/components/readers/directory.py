@@ -14,13 +14,13 @@ from llama_index.core.schema import Document
 
 from ...errors import ComponentError
 from ...protocols import Listed, Unlisted
-from .listing_reader import _document, _ListingReader
+from .listing_reader import ListingReader, _document
 from .text_extraction import FORMATS, extract
 
 _log = logging.getLogger(__name__)
 
 
-class DirectoryReader(_ListingReader):
+class DirectoryReader(ListingReader):
     """The files of a folder, each a document whose id is its path relative to the folder, with `/`.
 
     Without `include`, files whose suffix is in `file_formats.FORMATS` are documents. Hidden files and
@@ -110,7 +110,7 @@ class DirectoryReader(_ListingReader):
             return None
         if _shown(relative) != relative:
             return Unlisted(_shown(relative), "its name is not UTF-8")
-        return Listed(relative, _file_stamp(status), lambda: self._load(path, relative))
+        return Listed(relative, _file_change_token(status), lambda: self._load(path, relative))
 
     def _load(self, path: Path, relative: str) -> Document:
         text = extract(path, relative)
@@ -122,7 +122,7 @@ def _shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _file_stamp(status: os.stat_result) -> str | None:
+def _file_change_token(status: os.stat_result) -> str | None:
     # A file that changed just now may change again within the clock's grain: then only its content tells.
     if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < 2_000_000_000:
         return None

@@ -12,10 +12,10 @@ from llama_index.core.schema import Document
 
 from ...errors import ComponentError, DocumentError
 from ...protocols import Listed, Unlisted
-from .listing_reader import _document, _ListingReader, _whole
+from .listing_reader import ListingReader, _document, _whole
 
 
-class JsonlReader(_ListingReader):
+class JsonlReader(ListingReader):
     """The records of a JSON Lines file, each a document.
 
     Args:

@@ -1,7 +1,7 @@
 """What a reader hands to a sync: documents that can be listed without being read.
 
 A LlamaIndex reader only knows `load_data`, which reads everything each time. The readers here list their
-documents first, each with a stamp that changes when its content may have changed.
+documents first, each with a change_token that changes when its content may have changed.
 """
 
 from __future__ import annotations

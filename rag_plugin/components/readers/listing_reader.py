@@ -16,7 +16,7 @@ from ...protocols import Listed, Unlisted
 _log = logging.getLogger(__name__)
 
 
-class _ListingReader(BaseReader):
+class ListingReader(BaseReader):
     """Gives LlamaIndex's `load_data` to a reader that lists its documents."""
 
     def list_documents(self) -> Iterator[Listed | Unlisted]:

@@ -177,8 +177,8 @@ def _by_llama_index(name: str) -> Callable[[Path, str], str]:
         except ImportError as error:
             missing = error.name or str(error).partition("\n")[0]
             extra = _EXTRA.get(path.suffix.lower(), "files")
-            cure = f'pip install "rag-plugin[{extra}]"'
-            raise DocumentError(document_id, f"files of this kind need a package ({missing}): {cure}") from error
+            hint = f'pip install "rag-plugin[{extra}]"'
+            raise DocumentError(document_id, f"files of this kind need a package ({missing}): {hint}") from error
         texts = [page.text for page in pages]
         text = ("\f" if name == "PDFReader" else "\n\n").join(texts)
         if not text.strip():

@@ -1,7 +1,7 @@
 """A slot and a name in, a component out: built in, from another package's entry point, or a class by its path.
 
 A component is one typed function: what stands before its `*` is wiring (what the engine hands it),
-what stands after it is settings (what the YAML may say). Finding a component imports only the module
+what stands after it is settings (what the YAML may say). Violation a component imports only the module
 that holds the function; those modules import nothing heavy before they are called.
 """
 
@@ -36,11 +36,11 @@ class ComponentDefinitionError(RagPluginError):
     """A component's function cannot be read as one; its author has to mend it."""
 
 
-Finding = tuple[str, str, str]
+Violation = tuple[str, str, str]
 """What a rule found: the setting's name, what is wrong, what to do."""
 
 
-def rule(check: Callable[[dict[str, Any]], Iterable[Finding]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rule(check: Callable[[dict[str, Any]], Iterable[Violation]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Attach a check over several settings to a component, for settings that contradict each other.
 
     `check` gets the validated settings, and yields a setting's name, a message and a hint for each problem.
@@ -66,12 +66,12 @@ class Component:
     function: Callable[..., Any]
     wiring: tuple[str, ...]
     schema: type[BaseModel]
-    rules: tuple[Callable[[dict[str, Any]], Iterable[Finding]], ...]
+    rules: tuple[Callable[[dict[str, Any]], Iterable[Violation]], ...]
     summary: str
     common: frozenset[str] = frozenset()
 
     def build(self, wiring: dict[str, Any], settings: dict[str, Any]) -> Any:
-        """Call the component; a package that it misses becomes `MissingPackage` with its cure."""
+        """Call the component; a package that it misses becomes `MissingPackage` with its hint."""
         try:
             own = {name: value for name, value in settings.items() if name not in self.common}
             return self.function(*(wiring[name] for name in self.wiring), **own)

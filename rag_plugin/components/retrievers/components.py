@@ -24,9 +24,9 @@ def vector(index: VectorStoreIndex, callback_manager: CallbackManager, *, top_k:
 
 def lexical(store: BasePydanticVectorStore, callback_manager: CallbackManager, *, top_k: TopK = 5) -> BaseRetriever:
     """The nodes whose words fit the question's best, by BM25; nothing is encoded."""
-    from .lexical import WordRetriever
+    from .lexical import LexicalRetriever
 
-    return WordRetriever(store, top_k, callback_manager)
+    return LexicalRetriever(store, top_k, callback_manager)
 
 
 def hybrid(

@@ -14,7 +14,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 
-class WordRetriever(BaseRetriever):
+class LexicalRetriever(BaseRetriever):
     """The nodes whose words fit a question's best.
 
     LlamaIndex's `VectorIndexRetriever` encodes the question in every mode, needed or not.

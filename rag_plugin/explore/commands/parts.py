@@ -67,22 +67,22 @@ def assembly_for(
         overrides: Settings of the config to change.
     """
     from ...components.assembly import Assembly
-    from ...config import check_config
+    from ...config import validate_config
     from ...source import read_source
 
     encoder = {"type": "huggingface", "model": model}
     if model is not None and not needs_index:
         source = read_source({"encoder": encoder}, override_name="--model")
-        return Assembly(check_config(source, settings.allow, ("reader", "store")))
+        return Assembly(validate_config(source, settings.allow, ("reader", "store")))
     if settings.config is None and not Path(settings.path).exists():
-        cure = "words with --vocabulary" if needs_index else "an encoder with --model, such as BAAI/bge-small-en-v1.5"
-        raise click.UsageError(f"there is no {settings.path} here: name a config with -c, or {cure}")
+        hint = "words with --vocabulary" if needs_index else "an encoder with --model, such as BAAI/bge-small-en-v1.5"
+        raise click.UsageError(f"there is no {settings.path} here: name a config with -c, or {hint}")
     source = read_source(settings.path, settings.overrides, override_name="--set", parse_overrides=True)
     if model is not None:
         overrides["encoder"] = encoder
     if overrides:
         source = read_source(source, overrides, override_name="the command's options")
-    assembly = Assembly(check_config(source, settings.allow, ("reader",) if needs_index else ("reader", "store")))
+    assembly = Assembly(validate_config(source, settings.allow, ("reader",) if needs_index else ("reader", "store")))
     if sync:
         with quiet_libraries():
             from ...sync import sync as run

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import tantivy
 from tantivy import Filter, Occur, Query, SchemaBuilder, TextAnalyzerBuilder, Tokenizer
 
-from ..sqlite.commit_position import NOTHING, State
-from ..vectors.vector_index import Found, best_first
+from ..sqlite.commit_position import NOTHING, CommitPosition
+from ..vectors.vector_index import Hits, sorted_by_score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ class LexicalIndex:
             for _, address in self._searcher.search(question, 1).hits:
                 stamp = json.loads(self._searcher.doc(address)["stamp"][0])
                 if stamp["language"] == self.language:
-                    self.state, self.removed = State(*stamp["state"]), stamp["removed"]
+                    self.state, self.removed = CommitPosition(*stamp["state"]), stamp["removed"]
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"the lexical index cannot be read: {error!r}") from error
 
@@ -104,7 +104,7 @@ class LexicalIndex:
         found = self._hits(Query.all_query(), max(1, int(self._searcher.num_docs)))
         return [row for row, _ in found if row >= 0]
 
-    def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], state: State) -> None:
+    def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], state: CommitPosition) -> None:
         """Add and remove, and say in the same commit what is covered now.
 
         Raises:
@@ -133,7 +133,7 @@ class LexicalIndex:
 
     def search(
         self, question: str, top_k: int, mask: NDArray[np.bool_] | None = None, allowed: int | None = None
-    ) -> Found:
+    ) -> Hits:
         """The row numbers that score best, with their BM25 scores, best first.
 
         Args:
@@ -160,7 +160,7 @@ class LexicalIndex:
                 return found[:top_k]
             asked *= 4
 
-    def _hits(self, query: Any, top_k: int) -> Found:
+    def _hits(self, query: Any, top_k: int) -> Hits:
         """The best, in the order of their rows where they score the same."""
         count = max(1, int(self._searcher.num_docs))
         asked = top_k + 1
@@ -170,8 +170,8 @@ class LexicalIndex:
                 break
             asked *= 2
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        found: Found = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
-        return best_first(found, top_k)
+        found: Hits = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
+        return sorted_by_score(found, top_k)
 
 
 def open_lexical(folder: Path, language: str) -> LexicalIndex:

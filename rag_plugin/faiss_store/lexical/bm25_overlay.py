@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..sqlite.commit_position import NOTHING, State
-from ..vectors.vector_index import Found, best_first
+from ..sqlite.commit_position import NOTHING, CommitPosition
+from ..vectors.vector_index import Hits, sorted_by_score
 from .bm25_index import LexicalIndex, open_lexical, remake_lexical
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__package__)
 
 
-class Words:
+class LexicalView:
     """What a search by words sees; changed by one thread at a time, searched by any number in between."""
 
     def __init__(self, folder: Path, language: str) -> None:
@@ -64,7 +64,7 @@ class Words:
             self._files = None
         self.state = state
 
-    def _read_files(self, state: State) -> LexicalIndex | None:
+    def _read_files(self, state: CommitPosition) -> LexicalIndex | None:
         try:
             if self._files is None:
                 self._files = LexicalIndex(self.folder, self.language) if self.folder.is_dir() else None
@@ -75,10 +75,10 @@ class Words:
             self._files = None
         return self._files
 
-    def search(self, text: str, top_k: int, mask: NDArray[np.bool_] | None) -> Found:
+    def search(self, text: str, top_k: int, mask: NDArray[np.bool_] | None) -> Hits:
         """The rows whose texts fit a question's words, with their BM25 scores, best first."""
         allowed = None if mask is None else int(np.count_nonzero(mask))
-        found: Found = []
+        found: Hits = []
         if self._files is not None:
             older = mask
             if self._removed:
@@ -87,7 +87,7 @@ class Words:
             found += self._files.search(text, top_k, older, allowed)
         if self._overlay is not None:
             found += self._overlay.search(text, top_k, mask, allowed)
-        return best_first(found, top_k)
+        return sorted_by_score(found, top_k)
 
     def rows(self) -> list[int]:
         """The rows that a search can find."""
@@ -96,7 +96,7 @@ class Words:
         return found + ([] if self._overlay is None else self._overlay.rows())
 
 
-def covered(folder: Path, language: str) -> State:
+def covered(folder: Path, language: str) -> CommitPosition:
     """Which commit the files cover."""
     try:
         return LexicalIndex(folder, language).state if folder.is_dir() else NOTHING
@@ -125,7 +125,7 @@ def write_files(database: Database, folder: Path, language: str) -> None:
         write(database, remake_lexical(folder, language), state)
 
 
-def write(database: Database, lexical: LexicalIndex, state: State) -> None:
+def write(database: Database, lexical: LexicalIndex, state: CommitPosition) -> None:
     """Add to an index what it lacks of the commit `state`."""
     if state.generation is None:
         return
@@ -134,10 +134,10 @@ def write(database: Database, lexical: LexicalIndex, state: State) -> None:
     lexical.write(database.texts_after(state.generation, since.row), removed, state)
 
 
-def fits(database: Database, found: State, state: State) -> bool:
+def fits(database: Database, found: CommitPosition, state: CommitPosition) -> bool:
     """Whether what is of one commit can be brought to another by what came in between."""
     return found.generation == state.generation and (found == state or database.was(found))
 
 
-def _is_later(found: State, state: State) -> bool:
+def _is_later(found: CommitPosition, state: CommitPosition) -> bool:
     return found.generation == state.generation and (found.row, found.removal) > (state.row, state.removal)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class State(NamedTuple):
+class CommitPosition(NamedTuple):
     """A commit as readers see it: the live generation (None before the first), the highest node row and removal.
 
     The token is a name by chance, so that equal numbers of another index, or of a past that a restored backup has
@@ -18,4 +18,4 @@ class State(NamedTuple):
     token: str = ""
 
 
-NOTHING = State(None, 0, 0)
+NOTHING = CommitPosition(None, 0, 0)

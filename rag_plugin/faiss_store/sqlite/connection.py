@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ...errors import StoreError
-from .commit_position import State
+from .commit_position import CommitPosition
 
 FORMAT = 2
 
@@ -102,8 +102,8 @@ class Connection:
             self._open_to_read(error)
         except sqlite3.Error as error:
             # What SQLite calls an operational error may pass; this one is about the file.
-            cure = "delete the directory, and the next sync builds it again from the documents"
-            raise StoreError(f"{path} cannot be opened: {error}; {cure}") from error
+            hint = "delete the directory, and the next sync builds it again from the documents"
+            raise StoreError(f"{path} cannot be opened: {error}; {hint}") from error
 
     def _open(self, mode: str, create: bool) -> None:
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
@@ -212,7 +212,7 @@ class Connection:
     def set_meta(self, key: str, value: str) -> None:
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def state(self) -> State:
+    def state(self) -> CommitPosition:
         """Where the open snapshot stands: what a derived index has to agree with."""
         # sqlite_sequence, not max(): the newest rows may be gone again
         row = self.connection.execute(
@@ -221,9 +221,9 @@ class Connection:
             " ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'node'), 0) AS row,"
             " ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'removal'), 0) AS removal) AS n"
         ).fetchone()
-        return State(None if row[0] is None else int(row[0]), int(row[1]), int(row[2]), row[3] or "")
+        return CommitPosition(None if row[0] is None else int(row[0]), int(row[1]), int(row[2]), row[3] or "")
 
-    def was(self, state: State) -> bool:
+    def was(self, state: CommitPosition) -> bool:
         """Whether this index has been at a commit, and still knows what came after it."""
         row = self.connection.execute(
             "SELECT token FROM history WHERE row = ? AND removal = ?", (state.row, state.removal)

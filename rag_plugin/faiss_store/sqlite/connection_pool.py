@@ -12,7 +12,7 @@ from .connection import file_identity
 from .database import Database
 
 
-class Pool:
+class ConnectionPool:
     """Connections to the file at `path`, made as they are needed and used again."""
 
     def __init__(self, path: Path) -> None:

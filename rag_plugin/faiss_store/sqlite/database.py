@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import StoreError
 from ...protocols import DocumentRecord
-from .commit_position import State
+from .commit_position import CommitPosition
 from .connection import Connection
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ class Database(Connection):
     def put_documents(self, generation: int, records: Iterable[DocumentRecord]) -> None:
         self.connection.executemany(
             "INSERT OR REPLACE INTO document VALUES (?, ?, ?, ?, ?)",
-            ((generation, record.id, record.hash, record.stamp, record.recipe) for record in records),
+            (
+                (generation, record.id, record.content_hash, record.change_token, record.settings_digest)
+                for record in records
+            ),
         )
 
     def delete_documents(self, generation: int, ids: Sequence[str], cache_size: int) -> None:
@@ -273,13 +276,13 @@ class Database(Connection):
 
     # ------------------------------------------------------------------ what a derived index has to catch up with
 
-    def note_history(self, state: State) -> None:
+    def note_history(self, state: CommitPosition) -> None:
         """Name the commit that is about to be made."""
         self.connection.execute(
             "INSERT OR IGNORE INTO history VALUES (?, ?, ?)", (state.row, state.removal, secrets.token_hex(8))
         )
 
-    def forget_before(self, state: State, removal: int) -> None:
+    def forget_before(self, state: CommitPosition, removal: int) -> None:
         """Forget the past that no derived index needs any more: commits before `state`, removals up to `removal`."""
         self.connection.execute("DELETE FROM history WHERE (row, removal) < (?, ?)", (state.row, state.removal))
         self.connection.execute("DELETE FROM removal WHERE seq <= ?", (removal,))

@@ -32,7 +32,7 @@ _EQUALS = 50  # that may be as near as the tenth
 
 
 @dataclass(frozen=True)
-class Kind:
+class IndexSpec:
     """What a base is made like: the words of the config."""
 
     index: str
@@ -134,7 +134,7 @@ def keeps_exact(base: Any) -> bool:
     return isinstance(inner, (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat))
 
 
-def make_base(kind: Kind, dimension: int, count: int, batches: Batches, rescore: bool) -> tuple[Any, float | None]:
+def make_base(kind: IndexSpec, dimension: int, count: int, batches: Batches, rescore: bool) -> tuple[Any, float | None]:
     """A base of this kind, and its recall; (None, None) while there are too few vectors to train it.
 
     Args:
@@ -169,7 +169,7 @@ def make_base(kind: Kind, dimension: int, count: int, batches: Batches, rescore:
         raise kind._unfit(dimension, error) from error
 
 
-def extend_base(kind: Kind, base: Any, batches: Batches) -> None:
+def extend_base(kind: IndexSpec, base: Any, batches: Batches) -> None:
     """Add vectors to a base that is nobody else's."""
     for rows, vectors in batches():
         base.add_with_ids(prepared(vectors, kind.metric), np.asarray(rows, dtype=np.int64))
@@ -181,7 +181,7 @@ def _sample_size(index: Any) -> int:
 
 
 def _sample(
-    kind: Kind, count: int, size: int, dimension: int, batches: Batches
+    kind: IndexSpec, count: int, size: int, dimension: int, batches: Batches
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(row numbers, vectors) of so many, spread evenly by chance but the same in every run."""
     chosen = np.sort(np.random.default_rng(0).choice(count, size, replace=False))
@@ -197,7 +197,7 @@ def _sample(
     return numbers, sample
 
 
-def _tune(kind: Kind, base: Any, dimension: int, batches: Batches, rescore: bool) -> float:
+def _tune(kind: IndexSpec, base: Any, dimension: int, batches: Batches, rescore: bool) -> float:
     """Let the base look at as much as the recall asks for; returns the share of the true nearest that it finds."""
     count = int(base.ntotal)
     rows, questions = _sample(kind, count, min(_SAMPLE, count), dimension, batches)
@@ -240,7 +240,7 @@ def _tune(kind: Kind, base: Any, dimension: int, batches: Batches, rescore: bool
 
 
 def _nearest_rows(
-    kind: Kind, rows: NDArray[np.int64], questions: NDArray[np.float32], dimension: int, batches: Batches
+    kind: IndexSpec, rows: NDArray[np.int64], questions: NDArray[np.float32], dimension: int, batches: Batches
 ) -> list[set[int]]:
     """For each question the rows that are truly nearest, itself left out; more than ten where some are as near."""
     top_k = _TOP + 1 + _EQUALS

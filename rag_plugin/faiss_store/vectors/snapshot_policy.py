@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import StoreError
 from .faiss_index import extend_base, make_base
-from .snapshots import Stamp, load_snapshot, write_snapshot
+from .snapshots import SnapshotRecord, load_snapshot, write_snapshot
 
 if TYPE_CHECKING:
     from ..directory import IndexDirectory
-    from ..sqlite.commit_position import State
+    from ..sqlite.commit_position import CommitPosition
     from ..sqlite.database import Database
 
 _log = logging.getLogger(__package__)
@@ -23,12 +23,12 @@ MANY = 20_000
 _GROWTH = 4  # times as many vectors as it was made of, and an index is made anew
 
 
-def behind(covered: State, state: State) -> int:
+def changes_between(covered: CommitPosition, state: CommitPosition) -> int:
     """How many changes lie between two commits."""
     return state.row - covered.row + state.removal - covered.removal
 
 
-def is_due(directory: IndexDirectory, state: State, stamp: Stamp | None, force: bool) -> bool:
+def is_due(directory: IndexDirectory, state: CommitPosition, stamp: SnapshotRecord | None, force: bool) -> bool:
     """Whether a new snapshot is worth its writing; `force`: whether there is anything new in it."""
     if state.generation is None:
         return False
@@ -37,13 +37,13 @@ def is_due(directory: IndexDirectory, state: State, stamp: Stamp | None, force: 
         return force or not exact or state.row + state.removal > FEW
     if directory.view.damaged or not (directory.path / stamp.file).exists():
         return True
-    changes = behind(stamp.state, state)
+    changes = changes_between(stamp.state, state)
     return changes > (0 if force else max(FEW, stamp.count // (10 if exact else 50)))
 
 
 def write_base(
-    directory: IndexDirectory, database: Database, state: State, stamp: Stamp | None, force: bool
-) -> Stamp | None:
+    directory: IndexDirectory, database: Database, state: CommitPosition, stamp: SnapshotRecord | None, force: bool
+) -> SnapshotRecord | None:
     """Write what the open snapshot of SQLite shows to a new file; None while there is too little for an index.
 
     Searches go on in the old base meanwhile.
@@ -57,7 +57,7 @@ def write_base(
         return None
     kind, view = directory.kind, directory.view
     count = database.count("node", generation)
-    extended: Stamp | None = None
+    extended: SnapshotRecord | None = None
     recall: float | None = None
     base: Any = None
     if view.stamp is None and view.built == state and view.index is not None:
@@ -80,7 +80,7 @@ def write_base(
         return None
 
 
-def _can_grow(directory: IndexDirectory, database: Database, state: State, stamp: Stamp) -> bool:
+def _can_grow(directory: IndexDirectory, database: Database, state: CommitPosition, stamp: SnapshotRecord) -> bool:
     """Whether adding to an index is as good as making it anew; for an exact one that is no more work."""
     return (
         not directory.kind.is_exact

@@ -20,13 +20,13 @@ from typing import Any
 import faiss
 import xxhash
 
-from ..sqlite.commit_position import State
+from ..sqlite.commit_position import CommitPosition
 
 _log = logging.getLogger(__package__)
 
 
 @dataclass(frozen=True)
-class Stamp:
+class SnapshotRecord:
     """What a snapshot file is of, and how to know that it is whole.
 
     The base in it was made of `built` vectors, at the removal `removed_from`; what was added since is in it too, and
@@ -49,17 +49,17 @@ class Stamp:
     removed_from: int
 
     @property
-    def state(self) -> State:
-        return State(self.generation, self.row, self.removal, self.token)
+    def state(self) -> CommitPosition:
+        return CommitPosition(self.generation, self.row, self.removal, self.token)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
-def read_stamp(text: str | None) -> Stamp | None:
+def read_record(text: str | None) -> SnapshotRecord | None:
     """The stamp that SQLite holds, if it holds one."""
     try:
-        return None if text is None else Stamp(**json.loads(text))
+        return None if text is None else SnapshotRecord(**json.loads(text))
     except (ValueError, TypeError):
         return None
 
@@ -69,10 +69,10 @@ def write_snapshot(
     base: Any,
     kind: str,
     dimension: int,
-    state: State,
+    state: CommitPosition,
     recall: float | None,
-    extended: Stamp | None = None,
-) -> Stamp:
+    extended: SnapshotRecord | None = None,
+) -> SnapshotRecord:
     """Write a base to a new file; it counts from the moment its stamp is committed.
 
     Args:
@@ -91,7 +91,7 @@ def write_snapshot(
             os.fsync(file.fileno())
             hashed = _hash(file)
         _sync_folder(folder)
-        return Stamp(
+        return SnapshotRecord(
             path.name,
             path.stat().st_size,
             hashed,
@@ -118,7 +118,7 @@ def type_of(base: Any) -> str:
     return "IndexFlat" if name.startswith("IndexFlat") else name  # one and the same has several names
 
 
-def load_snapshot(folder: Path, stamp: Stamp, memory_map: bool) -> Any:
+def load_snapshot(folder: Path, stamp: SnapshotRecord, memory_map: bool) -> Any:
     """The base of a snapshot, or None if its file is not as it was written."""
     path = folder / stamp.file
     try:
@@ -137,7 +137,7 @@ def load_snapshot(folder: Path, stamp: Stamp, memory_map: bool) -> Any:
 
 
 def remove_old(folder: Path, keep: str | None) -> None:
-    """Remove the snapshot files that no stamp names; who has one open keeps seeing it."""
+    """Remove the snapshot files that no stamp names; who has one open keeps with_current_view it."""
     for path in folder.glob("vectors-*.faiss"):
         if path.name != keep:
             try:

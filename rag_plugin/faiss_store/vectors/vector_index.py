@@ -18,11 +18,11 @@ from ...errors import StoreError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Found = list[tuple[int, float]]
+Hits = list[tuple[int, float]]
 """(row number, score)."""
 
 
-def best_first(found: Found, top_k: int | None = None) -> Found:
+def sorted_by_score(found: Hits, top_k: int | None = None) -> Hits:
     """By score, and by row where the scores are equal; the best `top_k`."""
     return sorted(found, key=lambda item: (-item[1], item[0]))[:top_k]
 
@@ -93,7 +93,7 @@ class VectorIndex:
                     self._alive = np.ones(len(self.base_rows), dtype=bool)
                 self._alive[places] = False
 
-    def search(self, vector: NDArray[np.float32], top_k: int, mask: NDArray[np.bool_] | None = None) -> Found:
+    def search(self, vector: NDArray[np.float32], top_k: int, mask: NDArray[np.bool_] | None = None) -> Hits:
         """The nearest row numbers with their scores, best first.
 
         Args:
@@ -105,7 +105,7 @@ class VectorIndex:
         if top_k <= 0:
             return []
         question = prepared(vector[None, :], self.metric)
-        found: Found = []
+        found: Hits = []
         if len(self.base_rows):
             places = _places(self.base_rows, mask)
             if self._alive is not None:
@@ -116,9 +116,9 @@ class VectorIndex:
             found += _search(self.tail, self.tail_rows, question, top_k, faiss.SearchParameters(), places)
         if self.metric == "l2":
             found = [(row, 1.0 / (1.0 + max(0.0, distance))) for row, distance in found]
-        return best_first(found, top_k)
+        return sorted_by_score(found, top_k)
 
-    def _search_base(self, question: NDArray[np.float32], top_k: int, places: NDArray[np.bool_] | None) -> Found:
+    def _search_base(self, question: NDArray[np.float32], top_k: int, places: NDArray[np.bool_] | None) -> Hits:
         inner = self._inner
         if places is None:
             return _search(inner, self.base_rows, question, top_k)
@@ -135,7 +135,7 @@ class VectorIndex:
             parameters = faiss.SearchParametersHNSW(efSearch=max(effort, 2 * top_k))  # type: ignore[attr-defined]
         return _search(inner, self.base_rows, question, top_k, parameters, places)
 
-    def _search_and_sift(self, question: NDArray[np.float32], top_k: int, places: NDArray[np.bool_]) -> Found:
+    def _search_and_sift(self, question: NDArray[np.float32], top_k: int, places: NDArray[np.bool_]) -> Hits:
         wanted = min(top_k, int(np.count_nonzero(places)))
         asked = 4 * top_k
         while True:
@@ -166,7 +166,7 @@ def _search(
     top_k: int,
     parameters: Any = None,
     places: NDArray[np.bool_] | None = None,
-) -> Found:
+) -> Hits:
     if places is None:
         parameters = None
     else:
