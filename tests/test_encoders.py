@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rag_plugin import ComponentError, MissingPackage, load_config
-from rag_plugin.components.encoders.tokens import default_chunk_size, tokens_of
+from rag_plugin.components.encoders.tokens import default_chunk_size, max_input_tokens, tokens_of
 
 from .conftest import MINILM
 

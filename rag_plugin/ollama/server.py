@@ -252,7 +252,7 @@ class Stream:
 def refuses_long_prompts(version: str) -> bool | None:
     """Whether a server of this version knows `truncate`, so that it never cuts a prompt; None if that is not known.
 
-    It came in October 2025, between 0.12.5 and 0.13. Builds without a version on_progress 0.0.0.
+    It came in October 2025, between 0.12.5 and 0.13. Builds without a version report 0.0.0.
     """
     numbers = [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")]
     return None if not any(numbers) else numbers >= [0, 13]
