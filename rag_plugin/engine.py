@@ -1,4 +1,4 @@
-"""`build_engine`: a config in, a LlamaIndex query engine out."""
+"""`build_engine`: builds a LlamaIndex query engine from a config."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingR
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from .components.assembly import Assembly
 from .components.llms.errors import llm_error
 from .components.llms.finish_reasons import finish_reasons
 from .components.llms.no_llm import NoLLM
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from llama_index.core.tools import QueryEngineTool
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
+    from .components.assembly import Assembly
+
 
 def build_engine(
     config: str | os.PathLike[str] | Mapping[str, Any] | Config,
@@ -44,24 +45,24 @@ def build_engine(
         config: The path of a YAML file, a mapping of the same form, or a `Config`.
         overrides: Single settings to change, by dotted path: `{"llm.model": "qwen3"}`.
         allow: Packages, besides llama_index, whose classes the config may name by path.
-        sync: `auto` brings the store in line with the documents first; `never` opens what is there.
-        parts: Ready LlamaIndex objects by slot name (`llm=my_llm`, `rerankers=[...]`); they win over the config.
+        sync: `auto` brings the store in line with the documents first; `never` opens the index unchanged.
+        parts: Ready LlamaIndex objects by slot name (`llm=my_llm`, `rerankers=[...]`); they replace the config's.
 
     Raises:
-        ConfigError: The config is wrong; all problems are in it.
+        ConfigError: With all problems of the config.
         ComponentError: A part cannot be built.
-        IndexNotBuilt: `sync="never"` and nothing was ever synced.
-        IndexMismatch: The index was made by another encoder and may not be built anew.
+        IndexNotBuilt: `sync="never"`, and no sync was ever completed.
+        IndexMismatch: Another encoder made the index, and `sync.on_change` is `error`.
     """
     if sync not in ("auto", "never"):
         raise ValueError(f"sync is 'auto' or 'never', not {sync!r}")
     checked = load_config(config, overrides=overrides, allow=allow, provided=tuple(parts))
-    assembly = Assembly(checked, parts)
+    assembly = checked.assemble(parts)
     if assembly.has("store") and assembly.has("encoder"):
         if sync == "never":
             check_index(assembly)
         elif assembly.has("reader"):
-            run_sync(assembly)
+            run_sync(assembly, checked.sync)
     return RagEngine(checked, assembly)
 
 
@@ -75,10 +76,10 @@ class RagEngine(RetrieverQueryEngine):
         self.config = config
         self._assembly = assembly
         super().__init__(
-            retriever=assembly.get("retriever"),
-            response_synthesizer=assembly.get("synthesizer"),
-            node_postprocessors=list(assembly.get("rerankers")),
-            callback_manager=assembly.get("callback_manager"),
+            retriever=assembly.retriever,
+            response_synthesizer=assembly.synthesizer,
+            node_postprocessors=list(assembly.rerankers),
+            callback_manager=assembly.callback_manager,
         )
 
     def __repr__(self) -> str:
@@ -88,32 +89,32 @@ class RagEngine(RetrieverQueryEngine):
 
     @property
     def index(self) -> VectorStoreIndex:
-        """The LlamaIndex index over the store, for whatever else LlamaIndex builds on one."""
-        return self._assembly.get("index")  # type: ignore[no-any-return]
+        """The LlamaIndex index over the store."""
+        return self._assembly.index
 
     @property
     def encoder(self) -> BaseEmbedding:
-        """What turns text into vectors."""
-        return self._assembly.get("encoder")  # type: ignore[no-any-return]
+        """The embedding model."""
+        return self._assembly.encoder
 
     @property
     def llm(self) -> LLM:
-        """What writes the answer; without an LLM in the config, an object that says so when it is asked."""
-        return self._assembly.get("llm")  # type: ignore[no-any-return]
+        """The LLM; without one in the config, an object that raises `MissingLLM` on use."""
+        return self._assembly.llm
 
     @property
     def store(self) -> BasePydanticVectorStore:
-        """Where nodes and vectors are kept."""
-        return self._assembly.get("store")  # type: ignore[no-any-return]
+        """The vector store."""
+        return self._assembly.store
 
     def sync(self) -> SyncReport:
-        """Bring the store in line with the documents as they are now; questions see it at once."""
-        return run_sync(self._assembly)
+        """Bring the store in line with the documents; the next question uses the result."""
+        return run_sync(self._assembly, self.config.sync)
 
     # ------------------------------------------------------------------ questions
 
     def retrieve(self, query_bundle: QueryBundle | str) -> list[NodeWithScore]:
-        """The nodes for a question, best first, after all rerankers."""
+        """The nodes for a question after all rerankers, best first."""
         return super().retrieve(_question(query_bundle))
 
     async def aretrieve(self, query_bundle: QueryBundle | str) -> list[NodeWithScore]:
@@ -121,25 +122,25 @@ class RagEngine(RetrieverQueryEngine):
         return await super().aretrieve(_question(query_bundle))
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        self._refuse_without_llm()
+        self._require_llm()
         _question(query_bundle)
         reasons: list[str] = []
-        with self._clear_errors(), finish_reasons(reasons):
+        with self._llm_errors(), finish_reasons(reasons):
             try:
                 response = super()._query(query_bundle)
             except ContextOverflow:
-                # The LLM has learnt from it how many tokens this text has, and the passages are packed smaller now.
+                # The overflow corrected the LLM's token estimate, so the passages are now packed smaller.
                 reasons.clear()
                 response = super()._query(query_bundle)
         return self._finished(response, query_bundle, reasons)
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        self._refuse_without_llm()
+        self._require_llm()
         _question(query_bundle)
         reasons: list[str] = []
-        with self._clear_errors(), finish_reasons(reasons):
-            if self.config.asks_llm and isinstance(self.llm, ContextOfServer):
-                await self.llm.aget_context_window()  # LlamaIndex asks for it when it must not wait
+        with self._llm_errors(), finish_reasons(reasons):
+            if self.config.uses_llm and isinstance(self.llm, ContextOfServer):
+                await self.llm.aget_context_window()  # LlamaIndex reads it where it must not block
             try:
                 response = await super()._aquery(query_bundle)
             except ContextOverflow:
@@ -147,37 +148,37 @@ class RagEngine(RetrieverQueryEngine):
                 response = await super()._aquery(query_bundle)
         return self._finished(response, query_bundle, reasons)
 
-    def _refuse_without_llm(self) -> None:
-        # Before anything is searched, and also where nothing is found and LlamaIndex would not ask the LLM.
+    def _require_llm(self) -> None:
+        # Before retrieval, and also if nothing is retrieved and LlamaIndex would not call the LLM.
         injected = "synthesizer" in self._assembly.injected
-        if not injected and self.config.asks_llm and isinstance(self.llm, NoLLM):
+        if not injected and self.config.uses_llm and isinstance(self.llm, NoLLM):
             raise MissingLLM
 
     @contextmanager
-    def _clear_errors(self) -> Generator[None, None, None]:
+    def _llm_errors(self) -> Generator[None, None, None]:
         try:
             yield
-        except Exception as error:  # the seam to LLM servers: what is not theirs goes on as it is
-            clear = llm_error(self.llm, error)
-            if clear is None:
+        except Exception as error:  # the seam to LLM servers
+            translated = llm_error(self.llm, error)
+            if translated is None:
                 raise
-            raise clear from error
+            raise translated from error
 
     def _finished(self, response: RESPONSE_TYPE, question: QueryBundle, reasons: list[str]) -> RESPONSE_TYPE:
-        """The response, which says why it ended; a streamed one fails and ends while it is read, long after this."""
+        """The response with its finish reason. A streamed response fails or ends later, while it is read."""
         if isinstance(response, StreamingResponse) and response.response_gen is not None:
             response.response_gen = self._guarded_stream(response, response.response_gen, question, reasons)
         elif isinstance(response, AsyncStreamingResponse) and response.response_gen is not None:
             response.response_gen = self._guarded_async_stream(response, response.response_gen, question, reasons)
         else:
-            _say_why(response, reasons)
+            _add_finish_reason(response, reasons)
         return response
 
     def _guarded_stream(
         self, response: StreamingResponse, stream: Any, question: QueryBundle, reasons: list[str]
     ) -> Generator[str, None, None]:
-        given = False
-        with self._clear_errors():
+        has_started = False
+        with self._llm_errors():
             while True:
                 try:
                     with finish_reasons(reasons):
@@ -185,21 +186,21 @@ class RagEngine(RetrieverQueryEngine):
                 except StopIteration:
                     break
                 except ContextOverflow:
-                    if given:
+                    if has_started:
                         raise
                     reasons.clear()
                     with self.callback_manager.as_trace("query"):
                         again: Any = super()._query(question)
                     stream, piece = again.response_gen, ""
-                given = True
+                has_started = True
                 yield piece
-        _say_why(response, reasons)
+        _add_finish_reason(response, reasons)
 
     async def _guarded_async_stream(
         self, response: AsyncStreamingResponse, stream: Any, question: QueryBundle, reasons: list[str]
     ) -> AsyncGenerator[str, None]:
-        given = False
-        with self._clear_errors():
+        has_started = False
+        with self._llm_errors():
             while True:
                 try:
                     with finish_reasons(reasons):
@@ -207,27 +208,27 @@ class RagEngine(RetrieverQueryEngine):
                 except StopAsyncIteration:
                     break
                 except ContextOverflow:
-                    if given:
+                    if has_started:
                         raise
                     reasons.clear()
                     with self.callback_manager.as_trace("query"):
                         again: Any = await super()._aquery(question)
                     stream, piece = again.response_gen, ""
-                given = True
+                has_started = True
                 yield piece
-        _say_why(response, reasons)
+        _add_finish_reason(response, reasons)
 
-    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
-        """Load the LLM where it has to be loaded, so that the first question does not wait for it.
+    def warm_up(self, on_progress: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
+        """Load the LLM, so that the first question does not wait for it.
 
         Args:
-            say: Gets what an Ollama server says while it downloads the model: `status`, `completed`, `total`.
+            on_progress: Called with the progress of an Ollama download: `status`, `completed` and `total` bytes.
 
         Raises:
-            LLMError: The server or the model is not there.
+            LLMError: The server or the model is missing.
         """
-        if self.config.asks_llm and isinstance(self.llm, WarmUp):
-            self.llm.warm_up(say)
+        if self.config.uses_llm and isinstance(self.llm, WarmUp):
+            self.llm.warm_up(on_progress)
 
     # ------------------------------------------------------------------ other forms
 
@@ -243,14 +244,14 @@ class RagEngine(RetrieverQueryEngine):
         return QueryEngineTool.from_defaults(query_engine=self, name=name, description=description, **settings)
 
     def as_chat_engine(self, *, token_limit: int | None = None, **settings: Any) -> CondensePlusContextChatEngine:
-        """A chat over the documents that remembers what was said.
+        """A chat engine over the documents, with memory.
 
-        LLM, encoder and retriever are this engine's. LlamaIndex's chat engine itself packs its prompts by
-        `Settings.prompt_helper` where an application has set one.
+        LLM, encoder and retriever are this engine's. LlamaIndex's chat engine packs its prompts by
+        `Settings.prompt_helper` if an application has set one.
 
         Args:
-            token_limit: The most tokens of the conversation that are kept; unset, half the LLM's context.
-            settings: Anything else that `CondensePlusContextChatEngine` takes.
+            token_limit: How many tokens of the conversation are kept; unset, half the LLM's context.
+            settings: Other arguments of `CondensePlusContextChatEngine`.
         """
         from llama_index.core.chat_engine import CondensePlusContextChatEngine
         from llama_index.core.memory import ChatMemoryBuffer
@@ -261,7 +262,7 @@ class RagEngine(RetrieverQueryEngine):
             raise MissingLLM
         limit = token_limit or self.llm.metadata.context_window // 2
         memory = ChatMemoryBuffer.from_defaults(token_limit=limit, tokenizer_fn=llm_tokenizer(self.llm))
-        # Not from_defaults, which takes its callback manager from the global Settings.
+        # Not from_defaults, which uses the callback manager of the global Settings.
         return CondensePlusContextChatEngine(
             **{
                 "retriever": self.retriever,
@@ -274,8 +275,8 @@ class RagEngine(RetrieverQueryEngine):
         )
 
 
-def _say_why(response: RESPONSE_TYPE, reasons: Sequence[str]) -> None:
-    """Put why the answer ended into its metadata: `length` where any part of it was cut short."""
+def _add_finish_reason(response: RESPONSE_TYPE, reasons: Sequence[str]) -> None:
+    """Add the finish reason to the metadata: `length` if any part of the answer was truncated."""
     if reasons:
         reason = "length" if "length" in reasons else reasons[-1]
         response.metadata = {**(response.metadata or {}), "finish_reason": reason}

@@ -1,8 +1,18 @@
-"""What a part may offer beyond its LlamaIndex base class."""
+"""What a part may offer beyond its LlamaIndex base class.
+
+A part implements a protocol by having its members; nothing has to be inherited or registered. Parts without them work,
+with less: documents are read at each sync, texts are encoded in lists, tokens are estimated.
+
+Readers     `DocumentSource`
+Encoders    `MatrixEncoder`, `Identity`
+Stores      `SyncStore`
+LLMs        `WarmUp`, `ContextOfServer`
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -11,13 +21,17 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, Document
     from numpy.typing import NDArray
 
+# ---------------------------------------------------------------------------------- readers
+
 
 @dataclass(frozen=True)
 class Listed:
-    """A document that a reader knows of.
+    """A document that a reader can load.
 
-    `change_token` is equal at two listings only if the content is; None where nothing is known before reading.
-    `load` raises `DocumentError` where the document cannot be read.
+    Attributes:
+        id: The document's id, stable between listings.
+        change_token: Equal in two listings only if the content is equal; None if that is unknown before reading.
+        load: Reads the document; raises `DocumentError` if it cannot be read.
     """
 
     id: str
@@ -27,9 +41,12 @@ class Listed:
 
 @dataclass(frozen=True)
 class Unlisted:
-    """Something that could not be looked into: what the index has of `id`, or of ids with `prefix`, is kept.
+    """An entry that could not be listed. A sync keeps what the index holds of it.
 
-    An empty prefix is every id's: which documents are hidden cannot be told at all.
+    Attributes:
+        id: Names the entry in reports.
+        reason: Why it could not be listed.
+        prefix: Documents whose ids start with it may be hidden by the entry; "" for all documents, None for none.
     """
 
     id: str
@@ -39,11 +56,18 @@ class Unlisted:
 
 @runtime_checkable
 class DocumentSource(Protocol):
-    """A reader that can list its documents without reading them."""
+    """A reader that lists its documents without reading them."""
 
     def list_documents(self) -> Iterator[Listed | Unlisted]:
-        """Every document as it is now; raises `ComponentError` if the source as a whole is not there."""
+        """The documents at this moment.
+
+        Raises:
+            ComponentError: The source as a whole is missing.
+        """
         ...
+
+
+# ---------------------------------------------------------------------------------- encoders
 
 
 Progress = Callable[[int, int], None]
@@ -59,6 +83,18 @@ class MatrixEncoder(Protocol):
 
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]: ...
     def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]: ...
+
+
+@runtime_checkable
+class Identity(Protocol):
+    """An encoder that knows what determines its vectors."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines the vector of a text, as plain data for JSON: `model`, `weights`, prompts, ..."""
+        ...
+
+
+# ---------------------------------------------------------------------------------- stores
 
 
 @dataclass(frozen=True)
@@ -78,21 +114,64 @@ class DocumentRecord:
     settings_digest: str
 
 
+Fingerprint = Mapping[str, Any]
+"""Encoder, chunker and reader settings of an index, as plain data for JSON."""
+
+SameEncoder = Callable[[Fingerprint, Fingerprint], bool]
+"""Whether two fingerprints describe the same encoder."""
+
+
 @runtime_checkable
 class SyncStore(Protocol):
-    """A store that keeps its own record of what was synced, in the same commit as the nodes."""
+    """A vector store that keeps its sync record in the same commit as its nodes.
 
-    def live_fingerprint(self) -> dict[str, Any] | None: ...
-    def is_begun(self) -> bool: ...
-    def open_generation(self, fingerprint: Mapping[str, Any], same: Any) -> int: ...
-    def find_generation(self, fingerprint: Mapping[str, Any], same: Any) -> int | None: ...
-    def live_generation(self) -> int | None: ...
-    def synced(self, generation: int) -> dict[str, DocumentRecord]: ...
-    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]: ...
+    Documents, nodes and vectors of one encoder form a generation, an integer. Queries see the live generation. Another
+    encoder fills a new generation, which replaces the live one in one commit when it is complete.
+    """
+
+    @property
+    def location(self) -> str:
+        """Where the store is, for messages."""
+        ...
+
+    def live_generation(self) -> int | None:
+        """The generation that queries see; None before the first complete sync."""
+        ...
+
+    def live_fingerprint(self) -> dict[str, Any] | None:
+        """The fingerprint of the live generation: empty if nodes were added without a sync, None if there is none."""
+        ...
+
+    def is_begun(self) -> bool:
+        """Whether a first sync was started and never completed."""
+        ...
+
+    def find_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int | None:
+        """The live or unfinished generation of this encoder, if there is one."""
+        ...
+
+    def open_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int:
+        """The generation of this encoder, created if there is none."""
+        ...
+
+    def synced(self, generation: int) -> dict[str, DocumentRecord]:
+        """The records of a generation's documents, by document id."""
+        ...
+
+    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        """Vectors of texts that this generation's encoder has encoded, by text key; shape (dimension,) each."""
+        ...
+
     def removed_vectors(
-        self, fingerprint: Mapping[str, Any], same: Any, keys: Sequence[bytes]
-    ) -> dict[bytes, NDArray[np.float32]]: ...
-    def nodes_of(self, generation: int, documents: Sequence[str]) -> list[BaseNode]: ...
+        self, fingerprint: Fingerprint, same: SameEncoder, keys: Sequence[bytes]
+    ) -> dict[bytes, NDArray[np.float32]]:
+        """Cached vectors of removed nodes of an encoder that has no generation now, by text key."""
+        ...
+
+    def nodes_of(self, generation: int, documents: Sequence[str]) -> list[BaseNode]:
+        """The nodes of these documents, without vectors."""
+        ...
+
     def commit(
         self,
         generation: int,
@@ -100,18 +179,47 @@ class SyncStore(Protocol):
         untouched: Sequence[DocumentRecord] = (),
         removed: Sequence[str] = (),
         keys: Mapping[str, bytes] | None = None,
-    ) -> None: ...
-    def finish(self, generation: int, fingerprint: Mapping[str, Any]) -> None: ...
-    def update_derived_files(self) -> None: ...
-    def writing(self) -> Any: ...
-    def __len__(self) -> int: ...
+    ) -> None:
+        """Write one commit: all of it is stored, or nothing.
+
+        Args:
+            generation: The generation to write to.
+            changed: Documents with all their nodes, which replace the nodes in the store; the nodes have vectors.
+            untouched: Records to renew without touching nodes.
+            removed: Ids of documents to remove with their nodes.
+            keys: Text keys of the nodes by node id, for `known_vectors`.
+        """
+        ...
+
+    def finish(self, generation: int, fingerprint: Fingerprint) -> None:
+        """Make a complete generation the live one."""
+        ...
+
+    def update_derived_files(self) -> None:
+        """Bring files that are derived from the committed data up to date, where that is worth its time."""
+        ...
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the writer's lock.
+
+        Raises:
+            IndexLocked: Another thread or process holds it.
+        """
+        ...
+
+    def __len__(self) -> int:
+        """The number of nodes that queries see."""
+        ...
+
+
+# ---------------------------------------------------------------------------------- LLMs
 
 
 @runtime_checkable
 class WarmUp(Protocol):
     """An LLM that can be loaded before it is asked."""
 
-    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> Any: ...
+    def warm_up(self, on_progress: Callable[[Mapping[str, Any]], Any] | None = None) -> Any: ...
 
 
 @runtime_checkable

@@ -150,14 +150,14 @@ CODE = "```python\n# not a heading\n" + "".join(f"print({number})  # a line.\n\n
 def test_a_table_and_code_stay_whole_where_they_fit(minilm: Any, block: str, words: int) -> None:
     sentence = "This sentence stands before it and is one of many. "
     text = f"# Top\n\n{sentence * (words // 10)}\n\n{block}\n{sentence * 12}"
-    nodes = texts(cut(build("markdown", minilm, chunk_size=160, overlap=0), document(text), minilm))
+    nodes = texts(cut(build("markdown", minilm, chunk_size=160, chunk_overlap=0), document(text), minilm))
     assert len(nodes) > 1
     assert any(block.strip() in node for node in nodes)
 
 
 def test_a_table_that_is_too_long_is_cut_between_rows(minilm: Any) -> None:
     text = "| name | value |\n|---|---|\n" + "".join(f"| row {number} | words. Words |\n" for number in range(90))
-    nodes = texts(cut(build("markdown", minilm, chunk_size=100, overlap=0), document(text), minilm))
+    nodes = texts(cut(build("markdown", minilm, chunk_size=100, chunk_overlap=0), document(text), minilm))
     assert len(nodes) > 5
     assert all(node.startswith("| ") and node.endswith(" |") for node in nodes)
 
@@ -239,7 +239,7 @@ def test_the_language_can_be_said() -> None:
 def test_a_language_that_there_is_not() -> None:
     with pytest.raises(ComponentError) as caught:
         build("code", Hashes(), language="pyhton")
-    assert str(caught.value).startswith("chunker 'code': tree-sitter knows no language 'pyhton'; it knows bash, c, cpp")
+    assert str(caught.value).startswith("chunker 'code': tree-sitter has no language 'pyhton'; it has bash, c, cpp")
 
 
 def test_broken_code_is_cut_too() -> None:
@@ -412,8 +412,8 @@ def test_a_store_that_cannot_give_nodes_says_so(stored: tuple[FaissStore, list[A
     with pytest.raises(ComponentError) as caught:
         merged(SimpleVectorStore(), items_of(nodes, children[:1]), threshold=0.1)
     assert str(caught.value) == (
-        "reranker 'auto_merging': SimpleVectorStore cannot give nodes by their ids; "
-        "name a store that can, such as faiss"
+        "reranker 'auto_merging': SimpleVectorStore cannot return nodes by their ids; "
+        "use a store that can, such as faiss"
     )
 
 
@@ -455,9 +455,9 @@ def test_a_reranker_that_is_named_wins_over_the_chunkers_own(settings_of: Any) -
 def test_every_chunker_has_the_common_settings(settings_of: Any, name: str) -> None:
     chunker = {"type": name, "embed_metadata": ["title", "header_path"], "too_long": "error"}
     config = load_config({**settings_of, "chunker": chunker})
-    assert config.common("chunker") == {"embed_metadata": ("title", "header_path"), "too_long": "error"}
+    assert config.chunker.common == {"embed_metadata": ("title", "header_path"), "too_long": "error"}
     assert config.build("chunker").chunk_size > 100
-    assert load_config(settings_of).common("chunker") == {"embed_metadata": (), "too_long": "split"}
+    assert load_config(settings_of).chunker.common == {"embed_metadata": (), "too_long": "split"}
 
 
 def test_dates_may_not_be_encoded(settings_of: Any) -> None:
@@ -465,7 +465,7 @@ def test_dates_may_not_be_encoded(settings_of: Any) -> None:
 
     with pytest.raises(ConfigError) as caught:
         load_config({**settings_of, "chunker": {"type": "sentence", "embed_metadata": ["last_modified_date"]}})
-    assert "'last_modified_date' is another one in each copy of a file" in str(caught.value)
+    assert "'last_modified_date' differs in every copy of a file" in str(caught.value)
 
 
 def test_parents_are_written_from_large_to_small(settings_of: Any) -> None:
@@ -473,7 +473,7 @@ def test_parents_are_written_from_large_to_small(settings_of: Any) -> None:
 
     with pytest.raises(ConfigError) as caught:
         load_config({**settings_of, "chunker": {"type": "hierarchical", "parent_sizes": [512, 2048]}})
-    assert "each level has to be smaller than the one before" in str(caught.value)
+    assert "each level has to be smaller than the previous one" in str(caught.value)
 
 
 def test_what_is_encoded_belongs_to_the_index(settings_of: Any, minilm: Any) -> None:

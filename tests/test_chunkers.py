@@ -37,7 +37,7 @@ def build(name: str, encoder: Any, **sizes: Any) -> NodeParser:
     if name == "none":
         return chunkers.none(CallbackManager([]))
     if name in ("hierarchical", "sentence_window"):
-        sizes.pop("overlap", None)
+        sizes.pop("chunk_overlap", None)
     if name == "sentence_window":
         sizes.pop("chunk_size", None)
     if name == "hierarchical" and "chunk_size" in sizes:
@@ -73,7 +73,7 @@ def counts(encoder: Any, nodes: Sequence[BaseNode]) -> list[int]:
 def chunker(request: pytest.FixtureRequest) -> NodeParser:
     """Each chunker, with small nodes and an encoder without tokens of its own."""
     name = request.param
-    return build(name, Hashes(), **({} if name == "none" else {"chunk_size": 60, "overlap": 0}))
+    return build(name, Hashes(), **({} if name == "none" else {"chunk_size": 60, "chunk_overlap": 0}))
 
 
 def document(text: str, **metadata: Any) -> Document:
@@ -154,7 +154,7 @@ PIECES = st.one_of(
 def test_every_character_is_in_a_vector(minilm: Any, name: str, spans_of: list[str], size: int, share: int) -> None:
     text = "".join(spans_of)
     file_name = "a.py" if name == "code" else "a.txt"
-    made = build(name, minilm, chunk_size=size, overlap=size // share if share else 0)
+    made = build(name, minilm, chunk_size=size, chunk_overlap=size // share if share else 0)
     nodes = cut(made, document(text, file_name=file_name), minilm)
     assert unseen(text, nodes, minilm) == 0
     assert max(counts(minilm, nodes), default=0) <= (size if name in (*SIZED, "hierarchical") else 254)
@@ -216,7 +216,7 @@ def test_the_size_is_what_the_encoder_sees_unless_said(minilm: Any, name: str) -
     if name != "markdown":  # its sections are shorter
         assert max(lengths) > 220
     made: Any = build(name, minilm)
-    assert (made.chunk_size, made.overlap) == (254, 0 if name in ("code", "semantic") else 31)
+    assert (made.chunk_size, made.chunk_overlap) == (254, 0 if name in ("code", "semantic") else 31)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -230,17 +230,19 @@ def test_nothing_that_the_encoder_is_given_is_cut_off(minilm: Any, name: str) ->
 
 
 @pytest.mark.parametrize("name", SIZED)
-def test_an_overlap_that_leaves_nothing_is_refused(minilm: Any, name: str) -> None:
+def test_a_chunk_overlap_that_leaves_nothing_is_refused(minilm: Any, name: str) -> None:
     with pytest.raises(ComponentError) as caught:
-        build(name, minilm, overlap=300)
-    assert str(caught.value) == "chunker: an overlap of 300 leaves nothing of the 254 tokens that the encoder sees"
+        build(name, minilm, chunk_overlap=300)
+    assert (
+        str(caught.value) == "chunker: a chunk_overlap of 300 is not less than the encoder's input length of 254 tokens"
+    )
 
 
 @pytest.mark.parametrize("name", ["sentence", "token"])
-def test_neighbours_share_as_much_as_the_overlap_says(minilm: Any, name: str) -> None:
+def test_neighbours_share_the_chunk_overlap(minilm: Any, name: str) -> None:
     text = " ".join(f"number{number}." for number in range(600))
-    apart = texts(cut(build(name, minilm, chunk_size=60, overlap=0), document(text), minilm))
-    shared = texts(cut(build(name, minilm, chunk_size=60, overlap=20), document(text), minilm))
+    apart = texts(cut(build(name, minilm, chunk_size=60, chunk_overlap=0), document(text), minilm))
+    shared = texts(cut(build(name, minilm, chunk_size=60, chunk_overlap=20), document(text), minilm))
     assert " ".join(apart).split() == text.split()
     assert len(shared) > len(apart)
     for before, after in zip(shared, shared[1:]):
@@ -248,10 +250,10 @@ def test_neighbours_share_as_much_as_the_overlap_says(minilm: Any, name: str) ->
         assert 0 < len(both) <= 20
 
 
-def test_an_overlap_begins_at_a_sentence_and_does_not_reach_over_a_heading(minilm: Any) -> None:
+def test_a_chunk_overlap_begins_at_a_sentence_and_does_not_reach_over_a_heading(minilm: Any) -> None:
     sentences = [f"Sentence number {number} is about the harbour." for number in range(60)]
     text = " ".join(sentences[:30]) + "\n\n# Another matter\n\n" + " ".join(sentences[30:])
-    nodes = cut(build("sentence", minilm, chunk_size=80, overlap=30), document(text), minilm)
+    nodes = cut(build("sentence", minilm, chunk_size=80, chunk_overlap=30), document(text), minilm)
     assert all(node.get_content().startswith(("Sentence number", "# Another matter")) for node in nodes)
     for before, after in zip(nodes, nodes[1:]):
         assert isinstance(before, TextNode)
@@ -264,14 +266,14 @@ def test_an_overlap_begins_at_a_sentence_and_does_not_reach_over_a_heading(minil
 @pytest.mark.parametrize("name", NAMES)
 def test_no_word_is_lost(minilm: Any, name: str) -> None:
     text = prose(1500, seed=4)
-    sizes = {} if name == "none" else {"chunk_size": 64, "overlap": 0}
+    sizes = {} if name == "none" else {"chunk_size": 64, "chunk_overlap": 0}
     nodes = cut(build(name, minilm, **sizes), document(text), minilm)
     assert "".join("".join(texts(nodes)).split()) == "".join(text.split())
 
 
 def test_a_sign_of_several_characters_is_not_torn() -> None:
     text = "👩‍👩‍👧" * 200 + "e\u0301" * 300
-    for node in cut(build("sentence", Hashes(), chunk_size=16, overlap=0), document(text)):
+    for node in cut(build("sentence", Hashes(), chunk_size=16, chunk_overlap=0), document(text)):
         assert node.get_content()[0] in "👩e"
         assert node.get_content()[-1] in "👧\u0301👩"
 
@@ -297,8 +299,8 @@ def test_nodes_of_another_chunker_that_are_too_long_are_split(minilm: Any) -> No
     nodes = made(document(text))
     assert max(counts(minilm, nodes)) <= 254
     assert unseen(text, nodes, minilm) == 0
-    assert made.unseen.split > 5
-    assert (made.unseen.left, made.unseen.unseen) == (0, 0)
+    assert made.truncation.split > 5
+    assert (made.truncation.truncated, made.truncation.unencoded_characters) == (0, 0)
     ids = [node.node_id for node in nodes]
     for number, node in enumerate(nodes):
         found = related(node)
@@ -311,16 +313,16 @@ def test_they_can_be_left_as_they_are(minilm: Any) -> None:
     made = splitter(build("none", minilm), minilm, too_long="warn")
     (node,) = made(document(text))
     assert node.get_content() == text
-    assert (made.unseen.split, made.unseen.left, made.unseen.characters) == (0, 1, len(text))
-    assert made.unseen.unseen == pytest.approx(unseen(text, [node], minilm), rel=0.3)
-    assert made.unseen.unseen > 0.8 * len(text)
+    assert (made.truncation.split, made.truncation.truncated, made.truncation.characters) == (0, 1, len(text))
+    assert made.truncation.unencoded_characters == pytest.approx(unseen(text, [node], minilm), rel=0.3)
+    assert made.truncation.unencoded_characters > 0.8 * len(text)
 
 
 def test_they_can_be_an_error(minilm: Any) -> None:
     with pytest.raises(DocumentError) as caught:
         cut(build("none", minilm), document(" ".join(["word"] * 600)), minilm, too_long="error")
     assert caught.value.reason == (
-        "a node of 600 tokens is longer than the 254 that the encoder sees; let the chunker make smaller ones, or set "
+        "a node of 600 tokens is longer than the encoder's input of 254; reduce the chunker's size, or set "
         "chunker.too_long to split"
     )
 
@@ -374,7 +376,7 @@ def test_an_absolute_path_is_never_encoded(caplog: pytest.LogCaptureFixture) -> 
         assert node.get_content(metadata_mode=MetadataMode.EMBED) == "Some text."
     (node,) = made(document("Some text.", file_path="birds/heron.md"))
     assert node.get_content(metadata_mode=MetadataMode.EMBED) == "file_path: birds/heron.md\n\nSome text."
-    assert caplog.messages == ["file_path is an absolute path in some documents; there it is not encoded with the text"]
+    assert caplog.messages == ["file_path is an absolute path in some documents; it is not encoded there"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -383,7 +385,7 @@ def test_metadata_that_leaves_the_text_no_room_is_an_error(minilm: Any, name: st
     with pytest.raises(DocumentError) as caught:
         cut(build(name, minilm), whole, minilm, embed_metadata=["title"])
     assert "leaves" in caught.value.reason
-    assert caught.value.reason.endswith("take long fields out of chunker.embed_metadata")
+    assert caught.value.reason.endswith("remove long fields from chunker.embed_metadata")
 
 
 # ---------------------------------------------------------------------------------- ids and relationships
@@ -407,7 +409,7 @@ def test_ids_are_the_same_in_every_process() -> None:
     code = (
         "from llama_index.core.schema import Document\n"
         "from llama_index.core.callbacks import CallbackManager\n"
-        "from rag_plugin.chunking import DocumentSplitter, WholeDocument\n"
+        "from rag_plugin.components.chunkers.whole_document import WholeDocument\n"
         "from tests.test_chunkers import cut\n"
         "chunker = WholeDocument(callback_manager=CallbackManager([]))\n"
         "print(cut(chunker, Document(id_='d', text='Some text.'))[0].node_id)"
@@ -420,7 +422,7 @@ def test_ids_are_the_same_in_every_process() -> None:
 @pytest.mark.parametrize("name", STABLE)
 def test_an_edit_leaves_the_ids_of_other_nodes_alone(name: str) -> None:
     paragraphs = [prose(40, seed=number).replace("\n", " ") for number in range(100)]
-    made = build(name, Hashes(), chunk_size=100, overlap=12)
+    made = build(name, Hashes(), chunk_size=100, chunk_overlap=12)
     before = [node.node_id for node in cut(made, document("\n\n".join(paragraphs)))]
     for edit in (3, 40, 97):
         changed = [*paragraphs]
@@ -436,7 +438,7 @@ def test_an_edit_leaves_the_ids_of_other_nodes_alone(name: str) -> None:
 
 def test_an_edit_within_a_section_leaves_all_others_as_they_were() -> None:
     sections = [f"## Part {number}\n\n{prose(60, seed=number)}" for number in range(12)]
-    made = build("markdown", Hashes(), chunk_size=100, overlap=0)
+    made = build("markdown", Hashes(), chunk_size=100, chunk_overlap=0)
 
     def ids() -> list[str]:
         return [node.node_id for node in cut(made, document("\n\n\n".join(sections)))]
@@ -568,7 +570,7 @@ def test_metadata_of_the_same_name_is_not_overwritten(key: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_positions_are_the_positions_of_the_text(name: str, spans_of: list[str], size: int) -> None:
     text = "".join(spans_of)
-    parser = build(name, Hashes(), **({} if name == "none" else {"chunk_size": size, "overlap": 2}))
+    parser = build(name, Hashes(), **({} if name == "none" else {"chunk_size": size, "chunk_overlap": 2}))
     nodes = cut(parser, document(text))
     for node in nodes:
         assert isinstance(node, TextNode)

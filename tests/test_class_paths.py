@@ -344,7 +344,7 @@ def test_a_class_of_every_slot_keeps_to_what_the_file_says_and_leaves_the_rest_t
             {"type": f"{PARSER}.SentenceSplitter", "tokenizer": "mine"},
             (
                 "chunker.tokenizer",
-                "an object that only Python code can make or null is expected, not the text 'mine'",
+                "an object that only Python code can create or null is expected, not the text 'mine'",
                 "",
             ),
             id="a function",

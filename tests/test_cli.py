@@ -253,7 +253,7 @@ def test_a_wrong_set_is_told_as_the_override_that_it_is() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "--set: 2 problems\n"
-        "  llm: the text ends before a bracket is closed\n"
+        "  llm: a bracket is never closed\n"
         "      close it with ] or }\n"
         "  retriever.top_k: must be more than 0, not 0\n"
     )
@@ -312,19 +312,19 @@ def test_components_lists_slots_types_and_settings() -> None:
     assert "store  where nodes and vectors are kept and searched\n  faiss  " in everything
     for slot in ("reranker", "rerankers"):
         assert run("components", slot).stdout == (
-            "reranker  what sorts and thins out the nodes that were found (a list: `rerankers`)\n"
-            "  similarity_cutoff   Drops nodes that are less similar to the question than the cutoff.\n"
-            "  window              Gives the LLM the sentences around each one that was found; for the chunker "
+            "reranker  what reorders and filters the retrieved nodes (a list: `rerankers`)\n"
+            "  similarity_cutoff   Drops nodes with a score below the cutoff.\n"
+            "  window              Replaces each retrieved sentence by its window, for the LLM; for the chunker "
             "`sentence_window`.\n"
-            "  auto_merging        Gives a parent for its nodes where enough of them were found; for the chunker "
-            "`hierarchical`.\n"
+            "  auto_merging        Replaces nodes by their parent if enough of the parent was retrieved; for the "
+            "chunker `hierarchical`.\n"
         )
     assert run("components", "retriever", "vector").stdout == (
         "retriever vector  (built in)\n"
         "The nodes whose vectors are nearest to the question's.\n"
         "\n"
         "  top_k: a whole number  [5]\n"
-        "      How many nodes a question gets.\n"
+        "      How many nodes are retrieved.\n"
     )
     assert run("components", "chunker", "none").stdout.startswith("chunker none  (built in)\n")
 
@@ -404,7 +404,7 @@ def test_messages_survive_a_terminal_that_knows_only_ascii() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     done = main("check", env=environment)
     assert done.returncode == 2
-    assert "the files extend each other in a circle" in done.stderr
+    assert "the files extend each other in a cycle" in done.stderr
     Path("config.yaml").write_text(BASE + "llm: {type: ollama, model: é→}\n", encoding="utf-8")
     assert main("check", env=environment).returncode == 0
     assert main("show", env=environment).returncode == 0

@@ -295,7 +295,11 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
         ),
         pytest.param("retriever: {top_k: 0}", "retriever.top_k", "must be more than 0, not 0", "", id="too small"),
         pytest.param(
-            "chunker: {overlap: -1}", "chunker.overlap", "must be at least 0, not -1", "", id="too small, may be null"
+            "chunker: {chunk_overlap: -1}",
+            "chunker.chunk_overlap",
+            "must be at least 0, not -1",
+            "",
+            id="too small, may be null",
         ),
         pytest.param(
             "chunker: {chunk_size: '9'}",
@@ -308,7 +312,7 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "reader: {type: directory, path: x, hidden: yes}",
             "reader.hidden",
             "true or false is expected, not the text 'yes'",
-            "YAML 1.2 knows only true and false: write true",
+            "YAML 1.2 has only true and false: write true",
             id="yes",
         ),
         pytest.param(
@@ -387,8 +391,8 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
         pytest.param(
             "reader: {type: jsonl, path: x, text: []}",
             "reader.text",
-            "no field is named",
-            "name the field that holds the text",
+            "the list is empty",
+            "name the field that contains the text",
             id="rule",
         ),
         pytest.param(
@@ -444,44 +448,44 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
         ),
         # contradictions
         pytest.param(
-            "chunker: {chunk_size: 100, overlap: 100}",
-            "chunker.overlap",
-            "an overlap of 100 leaves nothing of a chunk_size of 100",
+            "chunker: {chunk_size: 100, chunk_overlap: 100}",
+            "chunker.chunk_overlap",
+            "100 is not less than the chunk_size of 100",
             "make it smaller",
-            id="overlap",
+            id="chunk_overlap",
         ),
         pytest.param(
             "synthesizer: {type: accumulate, streaming: true}",
             "synthesizer.streaming",
-            "this synthesizer joins finished answers, so it cannot stream",
-            "leave it out, or use compact, refine, tree_summarize, simple_summarize or generation",
+            "this synthesizer joins complete answers, so it cannot stream",
+            "remove it, or use compact, refine, tree_summarize, simple_summarize or generation",
             id="streaming with accumulate",
         ),
         pytest.param(
             "synthesizer: {type: compact_accumulate, streaming: true}",
             "synthesizer.streaming",
-            "this synthesizer joins finished answers, so it cannot stream",
-            "leave it out, or use compact, refine, tree_summarize, simple_summarize or generation",
+            "this synthesizer joins complete answers, so it cannot stream",
+            "remove it, or use compact, refine, tree_summarize, simple_summarize or generation",
             id="streaming with compact_accumulate",
         ),
         pytest.param(
             "synthesizer: {text_qa_template: 'Only {context_str}'}",
             "synthesizer.text_qa_template",
             "the template lacks {query_str}",
-            "put it where it belongs in the text",
+            "insert it into the text",
             id="template without the question",
         ),
         pytest.param(
             "synthesizer: {text_qa_template: '{context_str} {query_str} {mood}'}",
             "synthesizer.text_qa_template",
-            "the template asks for {mood}, which nobody fills",
-            "known: context_str, query_str",
+            "the template contains {mood}, which is not filled in",
+            "possible: context_str, query_str",
             id="template with an unknown placeholder",
         ),
         pytest.param(
             "synthesizer: {text_qa_template: '{context_str} {query_str} {'}",
             "synthesizer.text_qa_template",
-            "the template cannot be read: Single '{' encountered in format string",
+            "the template cannot be parsed: Single '{' encountered in format string",
             "a plain brace is written twice: {{ or }}",
             id="template with a lone brace",
         ),
@@ -489,14 +493,14 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "synthesizer: {type: generation, simple_template: 'Hello'}",
             "synthesizer.simple_template",
             "the template lacks {query_str}",
-            "put it where it belongs in the text",
+            "insert it into the text",
             id="simple template",
         ),
         pytest.param(
             "retriever: {type: llama_index.core.retrievers.VectorIndexRetriever, vector_store_query_mode: svm}",
             "retriever.vector_store_query_mode",
             "the store 'faiss' has no mode 'svm'",
-            "one of default, text_search, sparse, hybrid, mmr; or name a store that can do it",
+            "one of default, text_search, sparse, hybrid, mmr; or use a store that has this mode",
             id="a mode that the store does not have",
         ),
     ],
@@ -538,7 +542,7 @@ def test_what_a_section_is_called_elsewhere_leads_to_its_name_here(name: str, me
     [
         ("retriever: {similarity_top_k: 3}", "top_k"),
         ("retriever: {k: 3}", "top_k"),
-        ("chunker: {chunk_overlap: 3}", "overlap"),
+        ("chunker: {overlap: 3}", "chunk_overlap"),
         ("encoder: {type: huggingface, model: m, model_name: x}", "model"),
         ("llm: {type: ollama, model: m, num_ctx: 3}", "context_window"),
         ("llm: {type: ollama, model: m, request_timeout: 3}", "first_token_timeout"),
@@ -624,7 +628,7 @@ def test_a_config_error_can_be_pickled_and_is_a_value_error() -> None:
 
 
 def test_allow_has_to_be_a_list() -> None:
-    with pytest.raises(TypeError, match="allow is a list of package names, not one text"):
+    with pytest.raises(TypeError, match="allow is a list of package names, not a str"):
         load(BASE, allow="my_company")
 
 
@@ -677,11 +681,11 @@ def test_a_value_from_the_environment_is_never_shown(monkeypatch: pytest.MonkeyP
 def test_a_rule_that_quotes_its_settings_names_the_variables_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIZE", "128")
     monkeypatch.setenv("OVERLAP", "128")
-    error = error_of(BASE + "chunker:\n  chunk_size: ${SIZE}\n  overlap: ${OVERLAP}\n")
+    error = error_of(BASE + "chunker:\n  chunk_size: ${SIZE}\n  chunk_overlap: ${OVERLAP}\n")
     assert "128" not in str(error)
     monkeypatch.setenv("OVERLAP", "130")
-    error = error_of(BASE + "chunker:\n  chunk_size: ${SIZE}\n  overlap: ${OVERLAP}\n")
-    assert [p.message for p in error.problems] == ["an overlap of ${OVERLAP} leaves nothing of a chunk_size of ${SIZE}"]
+    error = error_of(BASE + "chunker:\n  chunk_size: ${SIZE}\n  chunk_overlap: ${OVERLAP}\n")
+    assert [p.message for p in error.problems] == ["${OVERLAP} is not less than the chunk_size of ${SIZE}"]
 
 
 def test_a_constructor_that_quotes_a_secret_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -713,12 +717,12 @@ def test_to_yaml_has_every_setting_of_every_section() -> None:
 
 def test_origins_say_where_each_value_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("base.yaml").write_text(BASE, encoding="utf-8")
-    config = load("extends: base.yaml\nretriever:\n  top_k: 3\n", overrides={"chunker.overlap": 4})
+    config = load("extends: base.yaml\nretriever:\n  top_k: 3\n", overrides={"chunker.chunk_overlap": 4})
     lines = config.to_yaml(origins=True).splitlines()
     assert "  type: directory # base.yaml line 1" in lines
     assert "  top_k: 3 # config.yaml line 3" in lines
     assert "  type: vector # default" in lines
-    assert "  overlap: 4 # overrides" in lines
+    assert "  chunk_overlap: 4 # overrides" in lines
     assert "  hidden: false # default" in lines
     again = load("\n".join(lines) + "\n")
     assert again == config
@@ -965,8 +969,8 @@ def test_a_search_by_words_in_a_store_without_is_a_problem(retriever: Any, path:
     word = retriever if isinstance(retriever, str) else retriever.get("vector_store_query_mode", retriever["type"])
     assert (problem.path, problem.message, problem.hint) == (
         path,
-        f"{word!r} searches by words, and store.lexical is false",
-        "set store.lexical to true, or let retriever.type be vector",
+        f"{word!r} needs the lexical index, and store.lexical is false",
+        "set store.lexical to true, or retriever.type to vector",
     )
     config["store"] = {"type": "faiss", "path": "./index"}
     load_config(config)

@@ -27,7 +27,6 @@ from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from rag_plugin import Config, ConfigError, load_config
-from rag_plugin.components.registry.component import _BUILT_IN
 from rag_plugin.components.registry.find import find
 from rag_plugin.components.registry.slots import SLOTS
 
@@ -48,7 +47,7 @@ TEXTS = [_without_comments(path) for path in sorted((ROOT / "configs").glob("*.y
 TEXTS.append(
     """\
 reader: {type: directory, path: ./docs, include: ["**/*.md", '!x'], hidden: false}
-chunker: {chunk_size: 200, overlap: 20}
+chunker: {chunk_size: 200, chunk_overlap: 20}
 encoder: {type: huggingface, model: ./model, batch_size: 8, pooling: null}
 store: &store
   type: faiss
@@ -454,15 +453,15 @@ def values_of(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
 @st.composite
 def sections(draw: st.DrawFn, slot: str) -> dict[str, Any]:
     """A valid section of a built-in type, some settings left at their defaults."""
-    name = draw(st.sampled_from(sorted(_BUILT_IN[slot])))
+    name = draw(st.sampled_from(sorted(SLOTS[slot].types)))
     section: dict[str, Any] = {"type": name}
     for key, info in find(slot, name).schema.model_fields.items():
         if key.endswith("_template"):
             continue  # has placeholders of its own
         if info.is_required() or draw(st.booleans()):
             section[key] = draw(values_of(info.annotation, info.metadata))
-    if slot == "chunker" and section.get("overlap") is not None and section.get("chunk_size") is not None:
-        section["overlap"] = min(section["overlap"], section["chunk_size"] - 1)
+    if slot == "chunker" and section.get("chunk_overlap") is not None and section.get("chunk_size") is not None:
+        section["chunk_overlap"] = min(section["chunk_overlap"], section["chunk_size"] - 1)
     if "parent_sizes" in section:
         section["parent_sizes"] = sorted({*section["parent_sizes"]}, reverse=True)
     if slot == "llm" and name == "ollama":

@@ -201,7 +201,7 @@ def test_texts_without_long_words_have_the_tokens_that_they_had(minilm: Any, pla
 def test_a_text_that_no_tokenizer_takes_is_told(minilm: Any, asked: str) -> None:
     with pytest.raises(EncoderError) as caught:
         getattr(minilm, asked)(["fine", "half \ud800 of it"])
-    assert str(caught.value) == ("a text holds half a surrogate pair, which no encoding can keep: 'half \\ud800 of it'")
+    assert str(caught.value) == ("a text contains a lone surrogate, so it is not UTF-8: 'half \\ud800 of it'")
     with pytest.raises(TypeError, match=r"^a text to encode is a str, not NoneType$"):
         getattr(minilm, asked)([None])
 

@@ -15,7 +15,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rag_plugin import IndexMismatch, build_engine, load_config
-from rag_plugin.components.assembly import Assembly
 from rag_plugin.components.model_files.weights_hash import weight_files, weights_digest
 from rag_plugin.sync import sync
 
@@ -122,8 +121,8 @@ def test_the_identity_is_what_is_in_effect(minilm: Any) -> None:
 
 
 def synced(settings: dict[str, Any], **encoder: Any) -> Any:
-    changed = {**settings, "encoder": {**settings["encoder"], **encoder}}
-    return sync(Assembly(load_config(changed)))
+    config = load_config({**settings, "encoder": {**settings["encoder"], **encoder}})
+    return sync(config.assemble(), config.sync)
 
 
 @pytest.mark.parametrize(

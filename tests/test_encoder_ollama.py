@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from rag_plugin import EncoderError, IndexMismatch, build_engine, load_config
-from rag_plugin.components.assembly import Assembly
 from rag_plugin.components.encoders.matrix import encode_documents, encode_queries
 from rag_plugin.sync import sync
 from rag_plugin.testing import FakeOllama, faults
@@ -311,7 +310,8 @@ def test_an_index_knows_the_servers_model_by_its_digest(small: Small, settings: 
     settings["encoder"] = {"type": "ollama", "model": "e5-small", "base_url": small.url}
 
     def synced() -> Any:
-        return sync(Assembly(load_config(settings)))
+        config = load_config(settings)
+        return sync(config.assemble(), config.sync)
 
     report = synced()
     assert report.texts_encoded == 4

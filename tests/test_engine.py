@@ -466,8 +466,7 @@ def test_never_on_an_index_that_was_not_built_says_so(settings: dict[str, Any], 
     with pytest.raises(IndexNotBuilt) as caught:
         build_engine(settings, encoder=minilm, sync="never")
     assert str(caught.value) == (
-        f"{tmp_path / 'index'}: nothing was ever synced into it; "
-        "run `rag-plugin sync`, or build_engine(..., sync='auto')"
+        f"{tmp_path / 'index'}: it was never synced; run `rag-plugin sync`, or build_engine(..., sync='auto')"
     )
     assert not (tmp_path / "index").exists()
 

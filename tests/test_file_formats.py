@@ -401,10 +401,10 @@ def test_a_notebook_of_an_older_format_is_read(tmp_path: Path) -> None:
     ("raw", "reason"),
     [
         ("{half", "it is broken: JSONDecodeError: "),
-        ("[1]", "it is no notebook: it has no cells"),
-        ('{"cells": 3}', "it is no notebook: it has no cells"),
-        ("{}", "it is no notebook: it has no cells"),
-        (notebook(), "no text can be taken from it"),
+        ("[1]", "it is not a notebook: it has no cells"),
+        ('{"cells": 3}', "it is not a notebook: it has no cells"),
+        ("{}", "it is not a notebook: it has no cells"),
+        (notebook(), "it contains no text"),
     ],
     ids=["half", "list", "number", "empty", "no cells"],
 )
@@ -424,7 +424,7 @@ def test_a_broken_notebook_is_refused(tmp_path: Path, raw: str, reason: str) -> 
         ("a.xlsx", b"nothing", "it is broken: ValueError: Excel file format cannot be determined"),
         ("a.pptx", b"nothing", "it is broken: "),
         ("a.epub", b"nothing", "it is broken: "),
-        ("a.pdf", pdf(""), "no text can be taken from it; pages that are images need OCR first"),
+        ("a.pdf", pdf(""), "it contains no text; scanned pages need OCR first"),
     ],
     ids=["text.pdf", "half.pdf", "empty.pdf", "half.docx", "empty.docx", "xlsx", "pptx", "epub", "no text"],
 )
@@ -457,7 +457,7 @@ def test_a_missing_package_names_its_cure(
 ) -> None:
     monkeypatch.setitem(sys.modules, "llama_index.readers.file", None)
     assert refused(tmp_path, name, b"x") == (
-        f'files of this kind need a package (llama_index.readers.file): pip install "rag-plugin[{extra}]"'
+        f'this file type needs a package (llama_index.readers.file): pip install "rag-plugin[{extra}]"'
     )
 
 
@@ -466,7 +466,7 @@ def test_a_package_missing_below_the_reader_names_its_cure(tmp_path: Path, monke
     # The PDF reader imports pypdf late, and LlamaIndex wraps what it raises after three tries.
     monkeypatch.setitem(sys.modules, "pypdf", None)
     reason = refused(tmp_path, "a.pdf", pdf("A page."))
-    assert reason.startswith("files of this kind need a package (")
+    assert reason.startswith("this file type needs a package (")
     assert "pypdf" in reason
     assert reason.endswith('): pip install "rag-plugin[files]"')
 
@@ -505,7 +505,7 @@ def test_a_realistic_folder_is_delivered(shared_data: Path, caplog: pytest.LogCa
     assert len(rows) == 181
     items = {item.id: item for item in DirectoryReader(root / "files").list_documents()}
     assert [message for message in caplog.messages if "no documents" in message] == [
-        f"{root / 'files'}: files that are no documents for this reader: 2 .eml, 1 without a suffix, 1 .doc, 1 .odt"
+        f"{root / 'files'}: skipped files: 2 .eml, 1 without a suffix, 1 .doc, 1 .odt"
     ]
     delivered, wrong = [], []
     for row in rows:

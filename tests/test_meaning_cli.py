@@ -383,7 +383,7 @@ def test_what_cannot_be_drawn_is_refused(index: Path, arguments: list[str], mess
 
 
 def test_nothing_is_synced_unless_it_is_asked_for(config: Path, tmp_path: Path) -> None:
-    assert "nothing was ever synced into it; run `rag-plugin sync`" in refused("nearest", "x")
+    assert "it was never synced; run `rag-plugin sync`" in refused("nearest", "x")
     assert "nothing is in it; run `rag-plugin sync`" in refused("map", "map.html")
     assert "nothing is in it; run `rag-plugin sync`" in refused("analogy", "x")
     assert not (tmp_path / "index").exists()

@@ -128,9 +128,7 @@ def test_a_folder_below_a_hidden_one_is_not_hidden(tmp_path: Path) -> None:
 def test_files_of_unknown_kinds_are_counted_in_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(folder, "a.txt", "b.xyz", "sub/c.XYZ", "d.exe", "Makefile")
     assert ids(DirectoryReader(folder)) == ["a.txt"]
-    assert caplog.messages == [
-        f"{folder}: files that are no documents for this reader: 2 .xyz, 1 without a suffix, 1 .exe"
-    ]
+    assert caplog.messages == [f"{folder}: skipped files: 2 .xyz, 1 without a suffix, 1 .exe"]
 
 
 def test_an_upper_case_suffix_is_known(folder: Path) -> None:
@@ -169,7 +167,7 @@ def test_links_are_left_out_and_told(folder: Path, tmp_path: Path, caplog: pytes
     (folder / "linked").symlink_to(tmp_path / "outside")
     assert ids(DirectoryReader(folder)) == ["a.txt"]
     assert caplog.messages == [
-        f"{folder}: files that are no documents for this reader: 2 links (follow_links: true reads them), "
+        f"{folder}: skipped files: 2 links (follow_links: true reads them), "
         "1 links to folders (follow_links: true reads them)"
     ]
     reader = DirectoryReader(folder, follow_links=True)
@@ -203,7 +201,7 @@ def test_a_link_to_nothing_is_reported_where_links_are_followed(folder: Path) ->
     (folder / "broken.txt").symlink_to(folder / "nowhere")
     assert failures(DirectoryReader(folder)) == []
     assert failures(DirectoryReader(folder, follow_links=True)) == [
-        ("broken.txt", "the file cannot be looked at: No such file or directory")
+        ("broken.txt", "the file cannot be opened: No such file or directory")
     ]
 
 
@@ -213,7 +211,7 @@ def test_pipes_and_sockets_are_not_opened(folder: Path, caplog: pytest.LogCaptur
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "s.txt"))
         assert texts(DirectoryReader(folder, ["*"])) == {"a.txt": "This is a.txt."}
-    assert caplog.messages == [f"{folder}: files that are no documents for this reader: 2 pipes, sockets or devices"]
+    assert caplog.messages == [f"{folder}: skipped files: 2 pipes, sockets or devices"]
 
 
 def test_a_folder_that_looks_like_a_file_is_a_folder(folder: Path) -> None:
@@ -389,7 +387,7 @@ def test_without_an_id_field_the_id_follows_from_the_record(lines: Lines) -> Non
         (b'{"text": "x"}', "line 2", "the record has no field 'id'; it has text"),
         (b'{"id": null, "text": "x"}', "line 2", "the id in the field 'id' is empty"),
         (b'{"id": "", "text": "x"}', "line 2", "the id in the field 'id' is empty"),
-        (b'{"id": "a", "text": "x"}', "line 2", "the id 'a' stands on line 1 already"),
+        (b'{"id": "a", "text": "x"}', "line 2", "the id 'a' is already used on line 1"),
         (b'{"id": "b", "body": "x"}', "b", "line 2: the record has no field 'text'; it has id, body"),
         (b'{"id": "b", "te', "line 2",
          "the line is not JSON: Unterminated string starting at: line 1 column 13 (char 12)"),

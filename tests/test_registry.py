@@ -17,9 +17,9 @@ from rag_plugin import ConfigError, MissingPackage, load_config, rule
 from rag_plugin.cli import cli
 from rag_plugin.components.registry import component as component_module
 from rag_plugin.components.registry import find as find_module
-from rag_plugin.components.registry.component import ComponentDefinitionError, ComponentNotFound
+from rag_plugin.components.registry.component import ComponentDefinitionError, ComponentNotFound, load_target
 from rag_plugin.components.registry.find import find, names
-from rag_plugin.components.registry.slots import BASE_CLASSES, SLOTS
+from rag_plugin.components.registry.slots import SECTIONS, SLOTS
 from rag_plugin.config.json_schema import json_schema
 from rag_plugin.config.reference import settings_of
 
@@ -34,7 +34,7 @@ CHUNKERS = ["sentence", "token", "markdown", "code", "semantic", "sentence_windo
 
 
 def _forget() -> None:
-    find_module._entry_points.cache_clear()
+    find_module._plugins.cache_clear()
     component_module.component_of.cache_clear()
     importlib.invalidate_caches()
 
@@ -145,8 +145,15 @@ def test_every_built_in_component_is_a_documented_function(slot: str, name: str)
         assert "object" not in setting.type, setting
 
 
-def test_a_slot_knows_its_words_and_its_base_class() -> None:
-    assert SLOTS.keys() == BASE_CLASSES.keys()
+def test_each_slot_is_one_complete_row() -> None:
+    assert [slot.section for slot in SLOTS.values()] == list(SECTIONS)
+    for slot in SLOTS.values():
+        assert slot.summary
+        assert isinstance(load_target(slot.base_class), type)
+        assert slot.default is None or slot.default in slot.types
+        assert set(slot.default_by_chunker) <= set(SLOTS["chunker"].types)
+        assert set(slot.default_by_chunker.values()) <= set(slot.types)
+        assert find(slot.name, slot.class_path).slot == slot.name
 
 
 def test_an_unknown_name_carries_what_would_be_possible() -> None:
@@ -288,7 +295,7 @@ def test_a_name_claimed_twice_names_both_claimants(install: Install) -> None:
     assert problems_of("upper") == [
         (
             "chunker.type",
-            "the name 'upper' is claimed twice: by other-upper (other_upper:upper) and rag-upper (rag_upper:upper)",
+            "two packages register the name 'upper': other-upper (other_upper:upper) and rag-upper (rag_upper:upper)",
             "uninstall one of them, or ask its author to rename",
         )
     ]
@@ -299,12 +306,28 @@ def test_a_plugin_cannot_take_the_name_of_a_built_in_component_in_silence(instal
     assert problems_of("sentence") == [
         (
             "chunker.type",
-            "the name 'sentence' is claimed twice: by rag_plugin itself (rag_plugin.components.chunkers."
-            "components:sentence) "
-            "and rag-upper (rag_upper:upper)",
-            "uninstall one of them, or ask its author to rename",
+            "the name 'sentence' is a built-in chunker, and the installed package rag-upper registers it too",
+            "uninstall rag-upper, or ask its author to rename its chunker",
         )
     ]
+
+
+def test_a_plugin_with_a_built_in_name_breaks_only_configs_that_use_the_name(install: Install) -> None:
+    install("rag-upper", UPPER, {"chunker": {"sentence": "upper", "upper": "upper"}})
+    assert load_config({**CONFIG, "chunker": "token"}).chunker.component.origin == "built in"
+    assert load_config({**CONFIG, "chunker": "upper"}).chunker.component.origin == "rag-upper"
+    assert "sentence" in names("chunker")
+    json_schema()
+
+
+def test_a_default_that_does_not_fit_its_annotation_is_told_to_the_author(install: Install) -> None:
+    install("rag-wrong", 'def wrong(*, n: int = "one"):\n    """Wrong."""', {"chunker": {"wrong": "wrong"}})
+    ((path, message, hint),) = problems_of("wrong")
+    assert path == "chunker.type"
+    assert message == (
+        "chunker 'wrong' of rag-wrong (rag_wrong:wrong): the default of 'n': Input should be a valid integer"
+    )
+    assert hint == "the component's author has to fix this"
 
 
 def test_the_same_name_in_another_slot_is_no_conflict(install: Install) -> None:
@@ -317,12 +340,12 @@ def test_the_same_name_in_another_slot_is_no_conflict(install: Install) -> None:
     [
         pytest.param(
             "def upper(*, size: int = 1, **rest): ...",
-            "chunker 'upper' of rag-bad (rag_bad:upper): *rest would swallow misspelt settings; name them all",
+            "chunker 'upper' of rag-bad (rag_bad:upper): *rest would accept misspelt settings; name them all",
             id="keywords",
         ),
         pytest.param(
             "def upper(*rest): ...",
-            "chunker 'upper' of rag-bad (rag_bad:upper): *rest would swallow misspelt settings; name them all",
+            "chunker 'upper' of rag-bad (rag_bad:upper): *rest would accept misspelt settings; name them all",
             id="arguments",
         ),
         pytest.param(
@@ -333,13 +356,13 @@ def test_the_same_name_in_another_slot_is_no_conflict(install: Install) -> None:
         pytest.param(
             "def upper(tokenizer, *, size: int = 1): ...",
             "chunker 'upper' of rag-bad (rag_bad:upper): 'tokenizer' stands before the *, so it is wiring, and wiring "
-            "is one of callback_manager, encoder, index, llm, store",
+            "is one of callback_manager, chat_prompt_helper, encoder, index, llm, prompt_helper, store",
             id="unknown wiring",
         ),
         pytest.param(
             "def upper(size: int = 1): ...",
             "chunker 'upper' of rag-bad (rag_bad:upper): 'size' stands before the *, so it is wiring, and wiring "
-            "is one of callback_manager, encoder, index, llm, store",
+            "is one of callback_manager, chat_prompt_helper, encoder, index, llm, prompt_helper, store",
             id="forgot the star",
         ),
         pytest.param(
@@ -356,7 +379,7 @@ def test_a_function_that_is_no_component_is_refused_in_words_for_its_author(
     with pytest.raises(ComponentDefinitionError) as caught:
         find("chunker", "upper")
     assert str(caught.value) == message
-    assert problems_of("upper") == [("chunker.type", message, "this is for the author of the component to mend")]
+    assert problems_of("upper") == [("chunker.type", message, "the component's author has to fix this")]
     result = CliRunner().invoke(cli, ["components", "chunker", "upper"])
     assert message in result.stderr
     # It must not hide the others.
@@ -417,7 +440,7 @@ def test_a_plugin_in_every_slot_has_its_place_in_the_config(install: Install) ->
     config = load_config(
         {slot: "one" for slot in SLOTS if slot != "reranker"} | {"rerankers": ["one", {"type": "one"}]}
     )
-    assert all(part.type == "one" for name, part in config.sections.items() if name not in ("rerankers", "sync"))
+    assert all(part.type == "one" for name, part in config.sections.items() if name != "rerankers")
     assert [part.type for part in config.rerankers] == ["one", "one"]
 
 

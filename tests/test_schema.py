@@ -12,10 +12,9 @@ from ruamel.yaml import YAML
 
 from rag_plugin import load_config
 from rag_plugin.components.registry.find import find, names
-from rag_plugin.components.registry.slots import SLOTS
+from rag_plugin.components.registry.slots import SECTIONS, SLOTS
 from rag_plugin.config.json_schema import json_schema
 from rag_plugin.config.reference import components, reference
-from rag_plugin.config.validate import SECTIONS
 
 from .conftest import ROOT
 from .test_config import BASE, ROUND_TRIPS
@@ -109,7 +108,7 @@ def test_what_may_not_stand_in_a_config_is_invalid(text: str) -> None:
 
 def test_the_schema_offers_every_section_with_words_and_default() -> None:
     properties = SCHEMA["properties"]
-    assert set(properties) == {*SECTIONS, "extends"}
+    assert set(properties) == {*SECTIONS, "sync", "extends"}
     assert all(item["description"] for item in properties.values())
     config = load_config(MINIMAL)
     for name in ("chunker", "llm", "retriever", "synthesizer"):

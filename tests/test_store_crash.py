@@ -221,7 +221,7 @@ def corpus(tmp_path: Path) -> dict[str, Any]:
         (folder / f"{number:03}.txt").write_text(f"first of {number} " * 12 + "\n\n\n" + f"second of {number} " * 12)
     return {
         "reader": {"type": "directory", "path": str(folder)},
-        "chunker": {"type": "sentence", "chunk_size": 80, "overlap": 0},
+        "chunker": {"type": "sentence", "chunk_size": 80, "chunk_overlap": 0},
         "store": {"type": "faiss", "path": str(tmp_path / "index")},
         "sync": {"batch_size": 16, "on_change": "resync"},
     }

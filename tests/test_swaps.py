@@ -22,7 +22,9 @@ def settings(settings: dict[str, Any]) -> dict[str, Any]:
 QUESTION = "What does the heron eat?"
 
 
-@pytest.mark.parametrize("chunker", ["token", "markdown", "none", {"type": "sentence", "chunk_size": 20, "overlap": 4}])
+@pytest.mark.parametrize(
+    "chunker", ["token", "markdown", "none", {"type": "sentence", "chunk_size": 20, "chunk_overlap": 4}]
+)
 def test_another_chunker(settings: dict[str, Any], minilm: Any, chunker: Any) -> None:
     build_engine(settings, encoder=minilm)
     engine = build_engine({**settings, "chunker": chunker}, encoder=minilm)

@@ -25,7 +25,7 @@ from llama_index.core.vector_stores import SimpleVectorStore
 
 from rag_plugin.components.assembly import Assembly
 from rag_plugin.components.readers.directory import DirectoryReader
-from rag_plugin.config import load_config
+from rag_plugin.config import SyncSettings, load_config
 from rag_plugin.engine import build_engine
 from rag_plugin.errors import ComponentError, DocumentError, IndexLocked, IndexMismatch, IndexNotBuilt
 from rag_plugin.faiss_store import FaissStore
@@ -57,12 +57,14 @@ class Bench:
 
     def sync(self, encoder: Any = None, **overrides: Any) -> SyncReport:
         """One sync with parts built anew; `chunker__type="none"` overrides chunker.type."""
-        return sync(self.assembly(encoder, **overrides))
+        return sync(*self.assembly(encoder, **overrides))
 
-    def assembly(self, encoder: Any = None, **overrides: Any) -> Assembly:
+    def assembly(self, encoder: Any = None, **overrides: Any) -> tuple[Assembly, SyncSettings]:
+        """What a sync takes."""
         parts = {"encoder": encoder or self.encoder, **self.parts}
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-        return Assembly(load_config(self.config, overrides=dotted, provided=tuple(parts)), parts)
+        config = load_config(self.config, overrides=dotted, provided=tuple(parts))
+        return config.assemble(parts), config.sync
 
     def engine(self, encoder: Any = None, **overrides: Any) -> Any:
         """An engine over the index as it is."""
@@ -170,7 +172,7 @@ def test_a_sync_says_through_logging_what_it_does_and_prints_nothing(
         report = bench.sync()
     said = [record.getMessage() for record in caplog.records if record.name == "rag_plugin.sync"]
     assert said == [
-        f"{bench.index}: 5 documents found",
+        f"{bench.index}: 5 documents listed",
         f"broken.pdf was not synced: {report.failed[0][1]}",
         f"{bench.index}: {report}",
     ]
@@ -487,7 +489,7 @@ def test_metadata_that_json_cannot_hold_fails_that_document_alone(bench: Bench) 
     report = bench.sync()
     assert report.added == ["good"]
     assert report.failed == [
-        ("bad", "its metadata 'tags' cannot be kept as JSON: Object of type set is not JSON serializable")
+        ("bad", "its metadata 'tags' is not representable in JSON: Object of type set is not JSON serializable")
     ]
     assert report.texts_encoded == 1
 
@@ -505,7 +507,7 @@ def test_text_that_no_encoding_holds_fails_that_document_alone(bench: Bench, doc
     report = bench.sync()
     assert report.added == ["good"]
     what = "text" if document.text != "fine" else "metadata"
-    assert report.failed == [("bad", f"its {what} holds half a surrogate pair, which no encoding can keep")]
+    assert report.failed == [("bad", f"its {what} contains a lone surrogate, so it is not UTF-8")]
 
 
 class Picky(NodeParser):
@@ -520,7 +522,7 @@ class Picky(NodeParser):
 def test_a_document_that_the_chunker_cannot_cut_fails_alone(bench: Bench) -> None:
     bench.parts["chunker"] = Picky()
     report = bench.sync()
-    assert report.failed == [("oven.txt", "it cannot be cut: IndexError: list index out of range")]
+    assert report.failed == [("oven.txt", "it cannot be split: IndexError: list index out of range")]
     assert len(report.added) == 3
 
 
@@ -639,13 +641,15 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_another_chunker_cuts_anew_and_encodes_what_differs(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.write("long.txt", "\n\n\n".join(f"Paragraph {number} stands alone. " * 20 for number in range(10)))
-    bench.config["chunker"] = {"type": "sentence", "chunk_size": 256, "overlap": 0}
+    bench.config["chunker"] = {"type": "sentence", "chunk_size": 256, "chunk_overlap": 0}
     bench.sync()
     before = len(bench.contents())
     caplog.clear()
     report = bench.sync(chunker__chunk_size=128)
     assert sorted(report.changed) == sorted([*NAMES, "long.txt"])
-    assert warnings_of(caplog) == [f"{bench.index}: chunker.chunk_size: 256 then, 128 now; what it changes is cut anew"]
+    assert warnings_of(caplog) == [
+        f"{bench.index}: chunker.chunk_size: 256 then, 128 now; the documents are split again"
+    ]
     after = bench.contents()
     assert len(after) > before
     assert 0 < report.texts_encoded == len(after) - 4  # the four short documents are cut as before
@@ -664,7 +668,7 @@ def test_another_reader_reads_anew_and_encodes_what_differs(
     assert told(report) == {"removed": ["oven.txt"], "unchanged": [name for name in NAMES if name != "oven.txt"]}
     assert len(loaded) == 3
     assert warnings_of(caplog) == [
-        f"{bench.index}: reader.exclude: unset then, ['oven.txt'] now; what it changes is cut anew"
+        f"{bench.index}: reader.exclude: unset then, ['oven.txt'] now; the documents are split again"
     ]
 
 
@@ -762,7 +766,7 @@ def test_other_weights_under_the_same_name_are_noticed(bench: Bench, caplog: pyt
     caplog.clear()
     report = bench.sync(other)
     assert report.changed == NAMES
-    assert warnings_of(caplog) == [f"{bench.index}: {difference}; everything is encoded anew"]
+    assert warnings_of(caplog) == [f"{bench.index}: {difference}; everything is encoded again"]
     bench.engine(other)
 
 
@@ -784,7 +788,7 @@ def test_an_engine_that_does_not_sync_says_that_the_chunker_changed(
     caplog.clear()
     bench.engine(chunker__chunk_size=128)
     assert warnings_of(caplog) == [
-        f"{bench.index}: chunker.chunk_size: 256 then, 128 now; the index has the old version until it is synced"
+        f"{bench.index}: chunker.chunk_size: 256 then, 128 now; the index has the old version until the next sync"
     ]
 
 
@@ -799,7 +803,7 @@ def test_an_index_that_was_never_built_says_so(bench: Bench) -> None:
     with pytest.raises(IndexNotBuilt) as caught:
         bench.engine()
     assert str(caught.value) == (
-        f"{bench.index}: nothing was ever synced into it; run `rag-plugin sync`, or build_engine(..., sync='auto')"
+        f"{bench.index}: it was never synced; run `rag-plugin sync`, or build_engine(..., sync='auto')"
     )
     assert not bench.index.exists()
 
@@ -844,8 +848,8 @@ def test_a_store_filled_by_hand_is_not_taken_over(bench: Bench) -> None:
         bench.sync()
     assert str(caught.value) == (
         f"{bench.index} was built by other settings:\n"
-        "  its vectors were added by hand, by an encoder that is not recorded\n"
-        "A sync would remove them: let store.path name another directory, or clear() the store first."
+        "  its vectors were added by hand, with an encoder that is not recorded\n"
+        "A sync would remove them: set store.path to another directory, or clear() the store first."
     )
     assert len(store) == 1
     store.clear()
@@ -973,21 +977,21 @@ def test_nodes_longer_than_the_encoder_sees_are_counted_and_warned_of(
     bench.write("long.txt", long)
     bench.write("same.txt", long)
     report = bench.sync(minilm, chunker={"type": "none", "too_long": "warn"}, sync__batch_size=1)
-    assert (report.nodes_cut, report.nodes_written) == (2, 6)
+    assert (report.nodes_truncated, report.nodes_written) == (2, 6)
     short = sum(len(text) for text in DOCUMENTS.values())
     share = 100 * 2 * len(long) / 2 / (2 * len(long) + short)
     assert warnings_of(caplog) == [
-        f"{bench.index}: 2 nodes are longer than the encoder sees, and {share:.0f} % of the text of this sync is in no "
-        "vector; set chunker.too_long to split"
+        f"{bench.index}: 2 nodes are longer than the encoder's input, and {share:.0f} % of the text of this sync is in "
+        "no vector; set chunker.too_long to split"
     ]
     caplog.clear()
-    assert bench.sync(minilm).nodes_cut == 0
+    assert bench.sync(minilm).nodes_truncated == 0
     assert not any("longer than the encoder sees" in said for said in warnings_of(caplog))
     report = bench.sync(minilm, chunker="none")
-    assert (report.nodes_cut, report.nodes_written) == (0, 10)
+    assert (report.nodes_truncated, report.nodes_written) == (0, 10)
     assert warnings_of(caplog)[-1] == (
-        f"{bench.index}: 2 nodes were longer than the encoder sees, and were split; leave chunker.chunk_size unset, or "
-        "use a chunker that has one"
+        f"{bench.index}: 2 nodes were longer than the encoder's input, and were split; leave chunker.chunk_size unset, "
+        "or use a chunker with a chunk_size"
     )
     report = bench.sync(minilm, chunker={"type": "none", "too_long": "error"})
     assert [name for name, _ in report.failed] == ["long.txt", "same.txt"]
@@ -995,9 +999,9 @@ def test_nodes_longer_than_the_encoder_sees_are_counted_and_warned_of(
 
 def _sync_from_there(config: dict[str, Any], pipe: Any) -> None:
     pipe.recv()
-    assembly = Assembly(load_config(config, provided=("encoder",)), {"encoder": Hashes(pause=0.002)})
+    checked = load_config(config, provided=("encoder",))
     try:
-        pipe.send(sync(assembly))
+        pipe.send(sync(checked.assemble({"encoder": Hashes(pause=0.002)}), checked.sync))
     except IndexLocked as error:
         pipe.send(str(error))
 

@@ -38,7 +38,7 @@ def bench(documents: Path, tmp_path: Path) -> Bench:
 
 def planned(bench: Bench, encoder: Any = None, **overrides: Any) -> SyncPlan:
     """A plan by parts built anew."""
-    return plan_sync(bench.assembly(encoder, **overrides))
+    return plan_sync(*bench.assembly(encoder, **overrides))
 
 
 def shown(plan: SyncPlan) -> dict[str, Any]:
@@ -333,19 +333,19 @@ def test_a_text_that_goes_and_comes_back_encodes_nothing(bench: Bench, how: str)
     assert (hit.node.ref_doc_id, hit.score) == ("oven.txt", pytest.approx(1.0))
 
 
-def test_another_overlap_encodes_only_what_is_new(bench: Bench) -> None:
+def test_another_chunk_overlap_encodes_only_what_is_new(bench: Bench) -> None:
     sentences = [f"Sentence number {number} tells of the thing {number}." for number in range(200)]
     bench.write("long.txt", " ".join(sentences))
     overrides: dict[str, Any] = {"chunker__type": "sentence", "chunker__chunk_size": 60}
-    first = bench.sync(chunker__overlap=0, **overrides)
+    first = bench.sync(chunker__chunk_overlap=0, **overrides)
     assert first.texts_encoded > 30
     before = {text for _, text in bench.contents().values()}
     encoder = Hashes()
-    report = bench.sync(encoder, chunker__overlap=20, **overrides)
+    report = bench.sync(encoder, chunker__chunk_overlap=20, **overrides)
     after = {text for _, text in bench.contents().values()}
     assert report.texts_encoded == len(encoder.texts) == len(after - before)
     again = Hashes()
-    assert bench.sync(again, chunker__overlap=0, **overrides).texts_encoded == 0
+    assert bench.sync(again, chunker__chunk_overlap=0, **overrides).texts_encoded == 0
     assert (again.texts, {text for _, text in bench.contents().values()}) == ([], before)
 
 
@@ -515,7 +515,7 @@ def test_an_encoder_that_raises_leaves_the_old_version_searchable(bench: Bench) 
 
 
 def test_no_more_than_three_batches_of_nodes_are_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    import rag_plugin.chunking as chunking
+    from rag_plugin.components.chunkers import document_splitter as chunking
 
     many(bench, 60)
     alive: weakref.WeakSet[Any] = weakref.WeakSet()

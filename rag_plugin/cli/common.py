@@ -43,11 +43,9 @@ class Settings:
         return self.config or "config.yaml"
 
     def load(self) -> Config:
-        from ..config import validate_config
-        from ..source import read_source
+        from ..config.load import load_command_line_config
 
-        source = read_source(self.path, self.overrides, override_name="--set", parse_overrides=True)
-        return validate_config(source, self.allow)
+        return load_command_line_config(self.path, self.overrides, self.allow)
 
     def engine(self, *, sync: bool, **overrides: Any) -> RagEngine:
         """The engine, loaded with a word about what takes the time."""

@@ -54,9 +54,9 @@ def hub_models(config: Config) -> Iterator[HubModel]:
     from ..components.registry.path_settings import is_model
 
     for part in config.sections.values():
-        for section in part if isinstance(part, tuple) else (part,):
-            component = getattr(section, "component", None)
-            for name, field in component.schema.model_fields.items() if component is not None else ():
+        sections = part if isinstance(part, tuple) else () if part is None else (part,)
+        for section in sections:
+            for name, field in section.component.schema.model_fields.items():
                 value = section.settings.get(name)
                 if is_model(field.metadata) and isinstance(value, str) and is_hub_id(value):
                     yield HubModel(

@@ -86,7 +86,7 @@ def show(settings: Settings, as_json: bool) -> None:
     if as_json:
         from ..config.dump import to_data
 
-        click.echo(json.dumps(to_data(config), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(to_data({**config.sections, "sync": config.sync}), indent=2, ensure_ascii=False))
     else:
         click.echo(config.to_yaml(origins=True), nl=False)
 
@@ -111,11 +111,11 @@ def components(settings: Settings, slot: str | None, type: str | None, as_json: 
 
     from ..components.registry.component import ComponentDefinitionError, ComponentNotFound
     from ..components.registry.find import find
-    from ..components.registry.slots import SLOTS
+    from ..components.registry.slots import SECTIONS, SLOTS
     from ..config.reference import components as all_of
     from ..config.reference import settings_of
 
-    slots = {**{name: name for name in SLOTS}, "rerankers": "reranker"}
+    slots = {**{name: name for name in SLOTS}, **{section: row.name for section, row in SECTIONS.items()}}
     if slot is not None and slot not in slots:
         raise click.UsageError(f"no slot is called {slot!r}; the slots are {', '.join(SLOTS)}")
     if slot is not None and type is not None:
@@ -127,7 +127,7 @@ def components(settings: Settings, slot: str | None, type: str | None, as_json: 
             hint = did_you_mean(type.replace(":", ".").rpartition(".")[2], error.candidates) or error.hint
             raise click.UsageError(f"{error.message}\n{hint}") from None
         except ComponentDefinitionError as error:
-            raise click.ClickException(f"{error}\nthis is for the author of the component to mend") from None
+            raise click.ClickException(f"{error}\nthe component's author has to fix this") from None
         if as_json:
             listing = [asdict(item) for item in settings_of(component)]
             click.echo(json.dumps(listing, indent=2, default=repr, ensure_ascii=False))
@@ -148,7 +148,7 @@ def components(settings: Settings, slot: str | None, type: str | None, as_json: 
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
         return
     for name, parts in listing_all.items():
-        click.echo(f"{name}  {SLOTS[name]}")
+        click.echo(f"{name}  {SLOTS[name].summary}")
         for part in parts:
             origin = "" if part.origin == "built in" else f"  ({part.origin})"
             click.echo(f"  {part.name:<20}{part.summary}{origin}")

@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 @common
 def sync(settings: Settings, as_json: bool, dry_run: bool) -> None:
     """Bring the index in line with the documents."""
-    from ..components.assembly import Assembly
-
     config = settings.load()
     with quiet_libraries():
         while_loading(config)
         from ..sync import SyncPlan, SyncReport, plan_sync
         from ..sync import sync as run
 
-        report: SyncPlan | SyncReport = plan_sync(Assembly(config)) if dry_run else run(Assembly(config))
+        report: SyncPlan | SyncReport = (plan_sync if dry_run else run)(config.assemble(), config.sync)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
         return
@@ -91,7 +89,7 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
     from ..errors import MissingLLM
 
     config = settings.load()
-    if config.asks_llm and config.llm.type == "none":
+    if config.uses_llm and config.llm.type == "none":
         raise MissingLLM
     streams = not as_json and "streaming" in config.synthesizer.settings and "accumulate" not in config.synthesizer.type
     engine = settings.engine(sync=sync, **({"synthesizer.streaming": True} if streams else {}))

@@ -1,148 +1,216 @@
-"""A `Config` in, LlamaIndex objects out: each part is built once, when it is first asked for.
+"""Builds the LlamaIndex objects of a config, each once and on first use.
 
-Everything is handed over explicitly. LlamaIndex's constructors fall back to the global `Settings`, and
-from there to a remote default, for whatever they are not given; nothing here leaves them a gap.
+Every part is passed explicitly: LlamaIndex's constructors replace a missing argument by one from the global `Settings`,
+and that by a remote default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..config.model import Config
 from ..errors import ComponentError, RagPluginError
 from ..source import redact
 from .registry.component import load_target
-from .registry.section import Section
-from .registry.slots import BASE_CLASSES, SLOTS
+from .registry.section import Section, Sections
+from .registry.slots import SECTIONS, SLOTS
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
+    from llama_index.core.llms import LLM
+    from llama_index.core.node_parser import NodeParser
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.readers.base import BaseReader
+    from llama_index.core.response_synthesizers import BaseSynthesizer
+    from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
+    from ..protocols import SyncStore
     from .chunkers.document_splitter import DocumentSplitter
 
-PARTS = (*(slot for slot in SLOTS if slot != "reranker"), "rerankers")
+T = TypeVar("T")
 
 
 class Assembly:
-    """The parts of one engine, built on demand and kept.
+    """The parts of one engine.
 
     Args:
-        config: What to build.
-        parts: Ready LlamaIndex objects by slot name (`rerankers` is a list); they win over the config.
+        sections: The sections of a checked config.
+        parts: Ready LlamaIndex objects by section name (`rerankers` is a list); they replace the config's.
+
+    Raises:
+        TypeError: There is no such slot.
+        ComponentError: A ready object is not of its slot's base class.
     """
 
-    def __init__(self, config: Config, parts: Mapping[str, Any] | None = None) -> None:
-        self.config = config
+    def __init__(self, sections: Sections, parts: Mapping[str, Any] | None = None) -> None:
+        self.sections = sections
         self.injected = dict(parts or {})
-        unknown = sorted(set(self.injected) - set(PARTS))
+        unknown = sorted(self.injected.keys() - SECTIONS.keys())
         if unknown:
-            raise TypeError(f"there is no slot {unknown[0]!r}; ready objects go into: {', '.join(PARTS)}")
-        for slot, part in self.injected.items():
-            for item in part if slot == "rerankers" else [part]:
-                _check_kind("reranker" if slot == "rerankers" else slot, item)
-        self._built: dict[str, Any] = dict(self.injected)
-        self._under_way: list[str] = []
-
-    def get(self, name: str) -> Any:
-        """The part of that name: a slot, `index`, `callback_manager` or `splitter`."""
-        if name in self._built:
-            return self._built[name]
-        if name in self._under_way:
-            raise ComponentError(f"{' → '.join([*self._under_way, name])}: these parts need each other in a circle")
-        self._under_way.append(name)
-        try:
-            part = self.make(name)
-        finally:
-            self._under_way.pop()
-        self._built[name] = part
-        return part
+            raise TypeError(f"there is no slot {unknown[0]!r}; ready objects go into: {', '.join(SECTIONS)}")
+        for name, part in self.injected.items():
+            for item in part if name == "rerankers" else [part]:
+                _check_base_class(SECTIONS[name].name, item)
+        self._in_progress: list[str] = []
 
     def has(self, name: str) -> bool:
-        """Whether there is anything to make this part of."""
-        return name in self.injected or getattr(self.config, name) is not None
+        """Whether a section or a ready object exists for this slot."""
+        return name in self.injected or self.sections[name] is not None
 
-    def keep(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, made once for this engine."""
-        if name not in self._built:
-            self._built[name] = make()
-        return self._built[name]
+    # ------------------------------------------------------------------ slots
 
-    def make(self, name: str) -> Any:
-        """A new part of that name, whether there is one already or not."""
-        if name == "callback_manager":
-            return self._callback_manager()
-        if name == "index":
-            return self._index()
-        if name == "splitter":
-            return self._splitter()
-        if name == "rerankers":
-            return [self._component(section) for section in self.config.rerankers]
-        if name not in PARTS:
-            raise ComponentError(f"there is no part {name!r}; the parts are {', '.join(PARTS)}")
-        section = getattr(self.config, name)
-        if section is None:
-            raise ComponentError(f"the config has no section {name!r}, and no ready object was handed in for it")
-        return self._component(section)
+    @cached_property
+    def reader(self) -> BaseReader:
+        return self.new_reader()
 
-    def _component(self, section: Section) -> Any:
-        wiring = {name: self.get(name) for name in section.component.wiring}
-        try:
-            part = section.component.build(wiring, dict(section.settings))
-        except RagPluginError:
-            raise
-        except Exception as error:  # the seam to every constructor below: the section is added, the cause kept
-            shown = section.type_node.template or section.type
-            reason = redact(str(error), section.given)
-            raise ComponentError(
-                f"{section.path} ({shown}) cannot be built: {type(error).__name__}: {reason}"
-            ) from error
-        _check_kind(section.slot, part)
-        return part
+    @cached_property
+    def chunker(self) -> NodeParser:
+        return self._injected_or("chunker", lambda: self._from_section("chunker"))
 
-    def _callback_manager(self) -> CallbackManager:
+    @cached_property
+    def encoder(self) -> BaseEmbedding:
+        return self._injected_or("encoder", lambda: self._from_section("encoder"))
+
+    @cached_property
+    def store(self) -> BasePydanticVectorStore:
+        return self._injected_or("store", lambda: self._from_section("store"))
+
+    @cached_property
+    def llm(self) -> LLM:
+        return self._injected_or("llm", lambda: self._from_section("llm"))
+
+    @cached_property
+    def retriever(self) -> BaseRetriever:
+        return self._injected_or("retriever", lambda: self._from_section("retriever"))
+
+    @cached_property
+    def rerankers(self) -> list[BaseNodePostprocessor]:
+        sections = self.sections["rerankers"]
+        assert isinstance(sections, tuple)
+        return self._injected_or("rerankers", lambda: [self._build(section) for section in sections])
+
+    @cached_property
+    def synthesizer(self) -> BaseSynthesizer:
+        return self._injected_or("synthesizer", lambda: self._from_section("synthesizer"))
+
+    def new_reader(self) -> BaseReader:
+        """A new reader: LlamaIndex's `SimpleDirectoryReader` lists its files in its constructor."""
+        return self._injected_or("reader", lambda: self._from_section("reader"))
+
+    # ------------------------------------------------------------------ derived from the slots
+
+    @cached_property
+    def callback_manager(self) -> CallbackManager:
+        """The manager of a ready LLM or encoder, else a new one."""
         from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
         from .encoders.tokens import estimated_tokens
 
-        # LlamaIndex overwrites the manager of an LLM or encoder that it is given; handing the object's
-        # own one back to it keeps what an application has set there.
-        for slot in ("llm", "encoder"):
-            part = self.injected.get(slot)
+        # LlamaIndex overwrites the manager of an LLM or encoder with the one it is given. Passing the object's own
+        # manager back keeps the handlers of the application.
+        for name in ("llm", "encoder"):
+            part = self.injected.get(name)
             if part is not None and part.callback_manager is not None:
-                return part.callback_manager  # type: ignore[no-any-return]
-        # With no handler at all the constructor would look for some in the global Settings.
+                manager: CallbackManager = part.callback_manager
+                return manager
+        # Without a handler the constructor looks for handlers in the global Settings.
         manager = CallbackManager([TokenCountingHandler(tokenizer=estimated_tokens)])
         manager.handlers = []
         return manager
 
-    def _index(self) -> VectorStoreIndex:
+    @cached_property
+    def prompt_helpers(self) -> tuple[PromptHelper, ChatPromptHelper]:
+        from .llms.prompt_helpers import prompt_helpers
+
+        return prompt_helpers(self.llm)
+
+    @property
+    def prompt_helper(self) -> PromptHelper:
+        """Packs nodes into prompts, counted in the LLM's tokens."""
+        return self.prompt_helpers[0]
+
+    @property
+    def chat_prompt_helper(self) -> ChatPromptHelper:
+        """As `prompt_helper`, for chat messages."""
+        return self.prompt_helpers[1]
+
+    @cached_property
+    def index(self) -> VectorStoreIndex:
+        """The LlamaIndex index over the store."""
         from llama_index.core import StorageContext, VectorStoreIndex
 
         from .chunkers.document_splitter import LazyDocumentSplitter
 
-        encoder = self.get("encoder")
-        manager = encoder.callback_manager if "encoder" in self.injected else self.get("callback_manager")
-        store = self.get("store")
+        manager = self.encoder.callback_manager if "encoder" in self.injected else self.callback_manager
         return VectorStoreIndex(
             nodes=[],
-            embed_model=encoder,
-            storage_context=StorageContext.from_defaults(vector_store=store),
+            embed_model=self.encoder,
+            storage_context=StorageContext.from_defaults(vector_store=self.store),
             callback_manager=manager,
-            transformations=[LazyDocumentSplitter(lambda: self.get("splitter"))],
+            transformations=[LazyDocumentSplitter(self.new_splitter)],
         )
 
-    def _splitter(self) -> DocumentSplitter:
+    @cached_property
+    def sync_store(self) -> SyncStore:
+        """The store with its sync record, or a record in memory for a store that keeps none."""
+        from ..protocols import SyncStore
+        from .stores.memory_record import MemoryRecord
+
+        return self.store if isinstance(self.store, SyncStore) else MemoryRecord(self.index)
+
+    def new_splitter(self) -> DocumentSplitter:
+        """A new splitter: it counts the nodes that it truncates."""
         from .chunkers.document_splitter import DocumentSplitter
         from .encoders.tokens import max_input_tokens, tokens_of
 
-        chunker, encoder = self.get("chunker"), self.get("encoder")
-        return DocumentSplitter(chunker, tokens_of(encoder), max_input_tokens(encoder), **self.config.common("chunker"))
+        section = self.sections["chunker"]
+        assert isinstance(section, Section)
+        return DocumentSplitter(self.chunker, tokens_of(self.encoder), max_input_tokens(self.encoder), **section.common)
+
+    # ------------------------------------------------------------------ building
+
+    def _injected_or(self, name: str, build: Callable[[], T]) -> T:
+        if name in self.injected:
+            part: T = self.injected[name]
+            return part
+        if name in self._in_progress:
+            cycle = " → ".join([*self._in_progress, name])
+            raise ComponentError(f"{cycle}: these parts need each other")
+        self._in_progress.append(name)
+        try:
+            return build()
+        finally:
+            self._in_progress.pop()
+
+    def _from_section(self, name: str) -> Any:
+        section = self.sections[name]
+        if section is None:
+            raise ComponentError(f"the config has no section {name!r}, and no ready object was passed for it")
+        assert isinstance(section, Section)
+        return self._build(section)
+
+    def _build(self, section: Section) -> Any:
+        wiring = {name: getattr(self, name) for name in section.component.wiring}
+        try:
+            part = section.component.build(wiring, section.settings)
+        except RagPluginError:
+            raise
+        except Exception as error:  # the seam to every constructor: the section is added, the cause kept
+            reason = redact(str(error), section.given)
+            raise ComponentError(
+                f"{section.path} ({section.type_node.template or section.type}) cannot be built: "
+                f"{type(error).__name__}: {reason}"
+            ) from error
+        _check_base_class(section.slot, part)
+        return part
 
 
-def _check_kind(slot: str, part: Any) -> None:
-    base = load_target(BASE_CLASSES[slot])
-    if not isinstance(part, base):  # type: ignore[arg-type]
-        module, _, name = BASE_CLASSES[slot].partition(":")
-        raise ComponentError(f"the slot {slot!r} takes a {module}.{name}, not a {type(part).__name__}")
+def _check_base_class(slot: str, part: Any) -> None:
+    base = SLOTS[slot].base_class
+    if not isinstance(part, load_target(base)):
+        raise ComponentError(f"the slot {slot!r} takes a {base.replace(':', '.')}, not a {type(part).__name__}")

@@ -1,35 +1,34 @@
-"""Contradictions between the sections of a config, each of which is right by itself."""
+"""Contradictions between sections that are valid on their own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
+from ..components.registry.section import Section, Sections
 from ..source import Node
 
-if TYPE_CHECKING:
-    from ..components.registry.section import Section
-
-_MODES = ("default", "text_search", "sparse", "hybrid", "mmr")  # what the store 'faiss' does
-_WITH_WORDS = ("text_search", "sparse", "hybrid")
+_FAISS_MODES = ("default", "text_search", "sparse", "hybrid", "mmr")
+_LEXICAL_MODES = ("text_search", "sparse", "hybrid", "lexical")
 
 
-def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[Node, str, str, str]]:
-    """(node, path, message, hint) of each."""
-    store: Section | None = sections["store"]
-    retriever: Section | None = sections["retriever"]
-    if store is None or retriever is None or store.type != "faiss":
+def contradictions(sections: Sections) -> Iterator[tuple[Node, str, str, str]]:
+    """(node, path, message, hint) of each contradiction."""
+    store, retriever = sections["store"], sections["retriever"]
+    if not isinstance(store, Section) or not isinstance(retriever, Section) or store.type != "faiss":
         return
-    mode = retriever.settings.get("vector_store_query_mode")
-    if mode is not None:
-        word, key = str(getattr(mode, "value", mode)), "vector_store_query_mode"
-        if word not in _MODES:
-            hint = f"one of {', '.join(_MODES)}; or name a store that can do it"
-            yield retriever.given.entries[key].node, f"retriever.{key}", f"the store 'faiss' has no mode {word!r}", hint
+    key = "vector_store_query_mode"  # of LlamaIndex's own retrievers
+    mode = retriever.settings.get(key)
+    if mode is None:
+        mode_name, key = retriever.type, "type"
     else:
-        word, key = retriever.type, "type"
-    if word in (*_WITH_WORDS, "lexical") and store.settings.get("lexical") is False:
-        message = f"{word!r} searches by words, and store.lexical is false"
-        hint = "set store.lexical to true, or let retriever.type be vector"
+        mode_name = str(getattr(mode, "value", mode))
+        if mode_name not in _FAISS_MODES:
+            hint = f"one of {', '.join(_FAISS_MODES)}; or use a store that has this mode"
+            message = f"the store 'faiss' has no mode {mode_name!r}"
+            yield retriever.given.entries[key].node, f"retriever.{key}", message, hint
+    if mode_name in _LEXICAL_MODES and store.settings.get("lexical") is False:
+        message = f"{mode_name!r} needs the lexical index, and store.lexical is false"
+        hint = "set store.lexical to true, or retriever.type to vector"
         entry = retriever.given.entries.get(key)
-        yield (store.given.entries["lexical"].node if entry is None else entry.node), f"retriever.{key}", message, hint
+        node = store.given.entries["lexical"].node if entry is None else entry.node
+        yield node, f"retriever.{key}", message, hint

@@ -1,40 +1,38 @@
-"""A `Config` in, YAML text out that loads to an equal one."""
+"""Writes a config as YAML text that loads to an equal config."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any, Union
 
 from ..components.registry.path_settings import absolute, is_model, is_path, looks_like_path
+from ..components.registry.section import Section
 from ..source import ListNode, MappingNode, Node, SourceLocation, Template
+from .sync_settings import SyncSettings
 
-if TYPE_CHECKING:
-    from ..components.registry.section import Section
-    from .model import Config, SyncSettings
+Parts = Mapping[str, Union[Section, tuple[Section, ...], SyncSettings, None]]
 
 
-def to_data(config: Config) -> dict[str, Any]:
-    """The config as plain data: `${NAME}` where a value came from there, plain dollars doubled."""
+def to_data(parts: Parts) -> dict[str, Any]:
+    """The config as plain data: values from the environment as `${NAME}`, plain dollars doubled."""
     data: dict[str, Any] = {}
-    for name, part in config.sections.items():
-        if part is None:
-            continue
+    for name, part in parts.items():
         if isinstance(part, tuple):
             data[name] = [_section(item) for item in part]
-        elif name == "sync":
+        elif isinstance(part, SyncSettings):
             data[name] = _settings(part.settings, part.given, {})
-        else:
+        elif part is not None:
             data[name] = _section(part)
     return data
 
 
 def _section(part: Section) -> dict[str, Any]:
     fields = part.component.schema.model_fields
-    written = _node(part.type_node, None, [])
-    return {"type": written, **_settings(part.settings, part.given, fields)}
+    return {"type": _node(part.type_node, None, []), **_settings(part.settings, part.given, fields)}
 
 
 def _settings(settings: Any, given: MappingNode | None, fields: Any) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def _node(node: Node, annotation: Any, metadata: list[Any]) -> Any:
     return Template(template, node.quoted or isinstance(value, str))  # what is text now is text when it is read again
 
 
-def to_yaml(config: Config, *, origins: bool = False) -> str:
+def to_yaml(parts: Parts, *, origins: bool = False) -> str:
     """The text of `Config.to_yaml`."""
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -97,14 +95,12 @@ def to_yaml(config: Config, *, origins: bool = False) -> str:
             return DoubleQuotedScalarString(data)
         return data
 
-    document = commented(to_data(config))
+    document = commented(to_data(parts))
     if origins:
-        for name, part in config.sections.items():
-            parts = part if isinstance(part, tuple) else (part,)
-            for i, item in enumerate(parts):
+        for name, part in parts.items():
+            for number, item in enumerate(part if isinstance(part, tuple) else (part,)):
                 if item is not None:
-                    target = document[name][i] if isinstance(part, tuple) else document[name]
-                    _comment(target, item)
+                    _add_origins(document[name][number] if isinstance(part, tuple) else document[name], item)
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 1_000_000
     yaml.default_flow_style = False
@@ -116,12 +112,13 @@ def to_yaml(config: Config, *, origins: bool = False) -> str:
     return stream.getvalue()
 
 
-def _comment(target: Any, part: Section | SyncSettings) -> None:
-    given = part.given
-    type_node = getattr(part, "type_node", None)
+def _add_origins(target: Any, part: Section | SyncSettings) -> None:
+    """Append the origin of each value as a comment."""
+    nodes = {} if part.given is None else {key: entry.node for key, entry in part.given.entries.items()}
+    if isinstance(part, Section):
+        nodes["type"] = part.type_node
     for key in target:
-        node = type_node if key == "type" else (given.entries[key].node if given and key in given.entries else None)
-        location = node.location if node is not None else SourceLocation("default")
         if isinstance(target[key], (dict, list)) and target[key]:
-            continue  # a comment behind a nested value would land on its last line
+            continue  # a comment behind a nested value would be written on its last line
+        location = nodes[key].location if key in nodes else SourceLocation("default")
         target.yaml_add_eol_comment(str(location), key, column=0)

@@ -1,33 +1,32 @@
-"""The components' signatures in; the JSON Schema of a whole config out."""
+"""The JSON Schema of a config, generated from the components' signatures, for editors that complete and check YAML."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..components.registry.component import Component
-from ..components.registry.slots import SLOTS
-from .model import sync_component
+from ..components.registry.slots import SECTIONS
 from .reference import components
-from .validate import DEFAULT_TYPES, every_slot
+from .sync_settings import sync_component
 
 _ENVIRONMENT = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a whole config, plugins included, for editors that complete and check YAML."""
+    """The JSON Schema of a whole config, installed plugins included."""
     properties: dict[str, Any] = {
-        "extends": {"type": "string", "description": "A file whose sections this one changes; relative to this file."}
+        "extends": {"type": "string", "description": "The file that this one changes; relative to this file."}
     }
     definitions: dict[str, Any] = {}
-    for section, slot in every_slot():
-        one = _slot_schema(slot, definitions)
-        description = f"{SLOTS[slot][:1].upper()}{SLOTS[slot][1:]}."
-        if section == "rerankers":
-            properties[section] = {"type": "array", "items": one, "description": description, "default": []}
+    for name, slot in SECTIONS.items():
+        schema = _slot_schema(slot.name, definitions)
+        description = f"{slot.summary[:1].upper()}{slot.summary[1:]}."
+        if name == "rerankers":
+            properties[name] = {"type": "array", "items": schema, "description": description, "default": []}
         else:
-            properties[section] = {**one, "description": description}
-            if section in DEFAULT_TYPES:
-                properties[section]["default"] = DEFAULT_TYPES[section]
+            properties[name] = {**schema, "description": description}
+            if slot.default is not None:
+                properties[name]["default"] = slot.default
     settings, _ = _object(sync_component(), definitions)
     properties["sync"] = {**settings, "description": sync_component().summary}
     return {
@@ -41,11 +40,11 @@ def json_schema() -> dict[str, Any]:
 
 
 def _slot_schema(slot: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    """A bare name, a section of a known type, or one of a class path or `${NAME}`."""
-    bare, sections, known = [], [], []
+    """A bare type, a section of a known type, a class path, or `${NAME}`."""
+    bare, sections, types = [], [], []
     for component in components(slot):
         schema, required = _object(component, definitions)
-        known.append(component.name)
+        types.append(component.name)
         if not required:
             bare.append(component.name)
         kind = {"const": component.name, "description": component.summary}
@@ -55,7 +54,7 @@ def _slot_schema(slot: str, definitions: dict[str, Any]) -> dict[str, Any]:
                 "description": component.summary,
                 **schema,
                 "properties": {"type": kind, **schema["properties"]},
-                # What a base file says already need not be said again.
+                # Required settings may be in the file that this one extends.
                 "required": ["type"],
             }
         )
@@ -67,12 +66,12 @@ def _slot_schema(slot: str, definitions: dict[str, Any]) -> dict[str, Any]:
             {
                 "type": "object",
                 "description": "A LlamaIndex class by its path.",
-                "properties": {"type": {**path, "not": {"enum": known}}},
+                "properties": {"type": {**path, "not": {"enum": types}}},
                 "required": ["type"],
             },
             {
                 "type": "object",
-                "description": "Changes to the section of the file that this one extends.",
+                "description": "Changes to this section of the file that is extended.",
                 "not": {"required": ["type"]},
             },
             path,
@@ -81,10 +80,7 @@ def _slot_schema(slot: str, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object(component: Component, definitions: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A component's settings as the schema of an object, and the names of those that are required.
-
-    What several settings share goes into `definitions`, which stands at the root of the whole schema.
-    """
+    """The schema of a component's settings, and the names of the required ones; shared parts go into `definitions`."""
     from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 
     prefix = f"{component.slot}-{component.name}-"

@@ -1,4 +1,4 @@
-"""A file or a mapping in, a checked `Config` out."""
+"""`load_config`: reads and validates a config."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..components.registry.section import Section
+from ..components.registry.slots import SECTIONS
 from ..source import Entry, ListNode, MappingNode, Node, Source, SourceLocation, read_source
-from .model import Config, SyncSettings
-from .validate import validate_config
+from .model import Config
+from .validate import DEFAULT, validate_config
 
-_DEFAULT = SourceLocation("default")
+_DEFAULT_TYPES = {name: slot.default for name, slot in SECTIONS.items() if slot.type_is_optional and slot.default}
 
 
 def load_config(
@@ -22,43 +23,58 @@ def load_config(
     allow: Collection[str] = (),
     provided: Collection[str] = (),
 ) -> Config:
-    """Read and check a config; nothing is built, and nothing heavy is imported.
+    """Read and validate a config. Nothing is built, and nothing heavy is imported.
 
     Args:
         config: The path of a YAML file, a mapping of the same form, or a `Config`.
-        overrides: Dotted path to new value: `{"llm.model": "qwen3", "rerankers.0.cutoff": 0.4}`. Strings
-            follow the same `${NAME}` rules as in the file; relative paths are relative to the working directory.
-        allow: Packages whose classes the config may name by path, besides llama_index.
+        overrides: Dotted path to new value: `{"llm.model": "qwen3", "rerankers.0.cutoff": 0.4}`. Strings follow the
+            `${NAME}` rules of files; relative paths are relative to the working directory.
+        allow: Packages besides llama_index whose classes the config may name by path.
         provided: Sections that may be missing, since the caller has ready objects for them.
 
     Raises:
-        ConfigError: With every problem and its place.
+        ConfigError: With every problem and its location.
     """
-
     if isinstance(allow, str):
-        raise TypeError("allow is a list of package names, not one text")
-    if isinstance(config, Config):
-        if not overrides:
-            return config
-        allow, provided = (*config.allow, *allow), (*config.provided, *provided)
-        return validate_config(read_source(_source(config), overrides), allow, provided)
-    return validate_config(read_source(config, overrides), allow, provided)
+        raise TypeError("allow is a list of package names, not a str")
+    if not isinstance(config, Config):
+        return validate_config(read_source(config, overrides, default_types=_DEFAULT_TYPES), allow, provided)
+    if not overrides:
+        return config
+    source = read_source(_source(config), overrides, default_types=_DEFAULT_TYPES)
+    return validate_config(source, (*config.allow, *allow), (*config.provided, *provided))
+
+
+def load_command_line_config(
+    path: str,
+    overrides: Mapping[str, str],
+    allow: Collection[str] = (),
+    provided: Collection[str] = (),
+    *,
+    override_name: str = "--set",
+) -> Config:
+    """As `load_config`, with overrides as YAML text: `--set retriever.top_k=3`."""
+    source = read_source(
+        path, overrides, default_types=_DEFAULT_TYPES, override_name=override_name, parse_overrides=True
+    )
+    return validate_config(source, allow, provided)
 
 
 def _source(config: Config) -> Source:
-    """What a config was made from, places and `${NAME}` included; its defaults are left to be filled in again."""
+    """The source of a config without its defaults, which are filled in again."""
 
-    def table(part: Section) -> MappingNode:
+    def mapping(part: Section) -> MappingNode:
         entries = {"type": Entry(part.type_node.location, part.type_node), **part.given.entries}
         return MappingNode(entries, part.given.location, part.given.base)
 
     nodes: dict[str, Node] = {}
     for name, part in config.sections.items():
         if isinstance(part, Section):
-            nodes[name] = table(part)
-        elif isinstance(part, SyncSettings) and part.given is not None:
-            nodes[name] = part.given
-        elif isinstance(part, tuple) and part and part[0].type_node.location != _DEFAULT:
-            nodes[name] = ListNode(tuple(table(item) for item in part), part[0].given.location, part[0].given.base)
+            nodes[name] = mapping(part)
+        elif part and part[0].type_node.location != DEFAULT:
+            items = tuple(mapping(item) for item in part)
+            nodes[name] = ListNode(items, part[0].given.location, part[0].given.base)
+    if config.sync.given is not None:
+        nodes["sync"] = config.sync.given
     entries = {key: Entry(node.location, node) for key, node in nodes.items()}
     return Source(config.name, MappingNode(entries, SourceLocation(config.name), Path.cwd()))

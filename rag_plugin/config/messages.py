@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a section in, sentences that a person can act on out."""
+"""Messages and hints for problems of a config, in words instead of Python types."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def type_words(annotation: Any) -> str:
         if is_data(annotation):
             return "a mapping"
         return f"an object of type {annotation.__name__}"
-    return "an object that only Python code can make"
+    return "an object that only Python code can create"
 
 
 def _plural(annotation: Any) -> str:
@@ -62,15 +62,15 @@ def _plural(annotation: Any) -> str:
 
 
 def annotation_at(annotation: Any, path: Sequence[str | int]) -> Any:
-    """The annotation of what stands at `path` inside a value, or None where it does not say."""
+    """The annotation of the item at `path` inside a value; None if it is unknown."""
     if not path:
         return annotation
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return annotation_at(arguments[0], path)
     if origin in (Union, types.UnionType):
-        found = [annotation_at(argument, path) for argument in arguments]
-        return next((item for item in found if item is not None), None)
+        members = (annotation_at(argument, path) for argument in arguments)
+        return next((member for member in members if member is not None), None)
     if origin is tuple and Ellipsis not in arguments and isinstance(path[0], int) and path[0] < len(arguments):
         return annotation_at(arguments[path[0]], path[1:])
     if origin in (list, tuple, set, frozenset) and isinstance(path[0], int):
@@ -82,13 +82,13 @@ def annotation_at(annotation: Any, path: Sequence[str | int]) -> Any:
 
 
 def _model_fields(annotation: Any) -> dict[Any, Any]:
-    """The fields of a pydantic model, none for anything else."""
+    """The fields of a pydantic model; empty for any other annotation."""
     fields = getattr(annotation, "model_fields", None) if isinstance(annotation, type) else None
     return fields if isinstance(fields, dict) else {}
 
 
 def keys_at(annotation: Any) -> list[str]:
-    """The keys that a mapping of this type may have, where it says."""
+    """The keys that a mapping of this type may have."""
     inner = [key for argument in typing.get_args(annotation) for key in keys_at(argument)]
     return [*_model_fields(annotation), *inner]
 
@@ -101,8 +101,14 @@ _BOUNDS = {
 }
 
 
-def error_words(kind: str, context: dict[str, Any], annotation: Any, node: Node, fallback: str) -> tuple[str, str]:
-    """A message and a hint for one pydantic error on a value that is there."""
+def value_error(kind: str, context: dict[str, Any], annotation: Any, node: Node, fallback: str) -> tuple[str, str]:
+    """A message and a hint for a pydantic error on a value.
+
+    Args:
+        kind: Pydantic's error type, `several` for different errors on one value.
+        context: Pydantic's error context.
+        fallback: Pydantic's own message.
+    """
     given = describe(node)
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
@@ -148,9 +154,9 @@ def _quoting_hint(annotation: Any, node: Node) -> str:
     words = type_words(annotation)
     if node.template is not None:
         if isinstance(node.value, str) and node.quoted and words.startswith(("a whole", "a number", "true or false")):
-            return f"write {node.template} without quotes: what is quoted is text"
+            return f"write {node.template} without quotes: a quoted value is text"
         if not isinstance(node.value, str) and node.value is not None and words.startswith(("text", "a path")):
-            return f'put it in quotes, so that it is text whatever it looks like: "{node.template}"'
+            return f'put it in quotes, so that it stays text: "{node.template}"'
         return ""
     if isinstance(node.value, str) and node.quoted and "number" in words:
         try:
@@ -160,7 +166,7 @@ def _quoting_hint(annotation: Any, node: Node) -> str:
         return f"write {node.value} without quotes"
     if isinstance(node.value, str) and "true or false" in words and node.value.lower() in ("yes", "no", "on", "off"):
         meant = "true" if node.value.lower() in ("yes", "on") else "false"
-        return f"YAML 1.2 knows only true and false: write {meant}"
+        return f"YAML 1.2 has only true and false: write {meant}"
     if not isinstance(node.value, str) and node.value is not None and words.startswith("text"):
         return "put it in quotes"
     if "a list" in words and node.value is not None:
@@ -169,23 +175,28 @@ def _quoting_hint(annotation: Any, node: Node) -> str:
 
 
 def did_you_mean(word: Any, candidates: Iterable[str], synonyms: dict[str, str] | None = None) -> str:
-    """`did you mean 'x'?  (also: y, z)`, or the list of what is possible where nothing is near."""
+    """`did you mean 'x'?  (also: y, z)`, or the list of candidates if none is similar."""
     choices = list(candidates)
     near: list[str] = []
     if isinstance(word, str):
-        known = synonyms or {}
-        # What a word is called here may be called otherwise again in some component.
-        found = {alias: meant if meant in choices else known.get(meant) for alias, meant in known.items()}
-        meanings = {alias: meant for alias, meant in found.items() if meant in choices}
+        synonyms = synonyms or {}
+        # A synonym's name may itself be a synonym in some component.
+        resolved = {alias: name if name in choices else synonyms.get(name) for alias, name in synonyms.items()}
+        meanings = {alias: name for alias, name in resolved.items() if name in choices}
         meanings.update({choice.lower(): choice for choice in reversed(choices)})
         near = [meanings[match] for match in difflib.get_close_matches(word.lower(), meanings, n=1, cutoff=0.6)]
         if not near and len(word) > 3:
             near = [choice for choice in choices if word.lower() in choice.lower()]
     if not near:
-        return f"possible: {shortened(choices, 12)}" if choices else ""
+        return possible(choices) if choices else ""
     others = [choice for choice in choices if choice != near[0]]
-    return f"did you mean {near[0]!r}?" + (f"  (also: {shortened(others, 8)})" if others else "")
+    return f"did you mean {near[0]!r}?" + (f"  (also: {_first(others, 8)})" if others else "")
 
 
-def shortened(words: Sequence[str], most: int) -> str:
-    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+def possible(choices: Sequence[str]) -> str:
+    """`possible: x, y, z`, a hint."""
+    return f"possible: {_first(choices, 12)}"
+
+
+def _first(words: Sequence[str], limit: int) -> str:
+    return ", ".join(words[:limit]) + (", ..." if len(words) > limit else "")

@@ -1,79 +1,30 @@
-"""`Config`: what a file says, checked, with every default filled in."""
+"""`Config`: a checked config with every default filled in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from ..components.registry.section import Section, Sections
+from ..errors import ComponentError
+from .sync_settings import SyncSettings
 
-from ..components.registry.component import Component, component_of
-from ..components.registry.section import Section
-from ..source import MappingNode
-
-
-def sync(
-    *,
-    on_error: Annotated[
-        Literal["skip", "stop"],
-        Field(description="What to do when one document cannot be read: report it and go on, or stop."),
-    ] = "skip",
-    on_change: Annotated[
-        Literal["error", "resync"],
-        Field(
-            description="What to do when the index was built by another encoder, chunker or reader: stop with an error "
-            "that names the differences, or build what changed anew while the old version stays readable."
-        ),
-    ] = "error",
-    batch_size: Annotated[
-        int, Field(gt=0, description="How many nodes are encoded and committed together; bounds the memory.")
-    ] = 2048,
-) -> dict[str, Any]:
-    """How the store is brought in line with the documents."""
-    return {"on_error": on_error, "on_change": on_change, "batch_size": batch_size}
-
-
-@lru_cache(maxsize=1)
-def sync_component() -> Component:
-    """The `sync` section, read from its signature like any other."""
-    return component_of("sync", "sync", "built in", sync)
-
-
-class SyncSettings:
-    """The `sync` section."""
-
-    def __init__(self, values: Mapping[str, Any] | None = None, given: MappingNode | None = None) -> None:
-        filled = sync(**(values or {}))
-        self.on_error: str = filled["on_error"]
-        self.on_change: str = filled["on_change"]
-        self.batch_size: int = filled["batch_size"]
-        self.given = given
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"on_error": self.on_error, "on_change": self.on_change, "batch_size": self.batch_size}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SyncSettings) and self.settings == other.settings
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.settings.items()))
-
-    def __repr__(self) -> str:
-        given = self.given.entries if self.given is not None else {}
-        # As written, where it came from the environment.
-        shown = {key: getattr(given[key].node, "template", None) if key in given else None for key in self.settings}
-        return f"SyncSettings({ {key: shown[key] or value for key, value in self.settings.items()} })"
+if TYPE_CHECKING:
+    from ..components.assembly import Assembly
 
 
 class Config:
     """A checked config. Make one with `load_config`.
 
-    Each section is an attribute: `reader`, `chunker`, `encoder`, `store`, `llm`, `retriever` and
-    `synthesizer` are a `Section` (None where the caller provides the part), `rerankers` is a tuple of
-    them, `sync` is a `SyncSettings`. Two configs are equal if they name the same components with the
-    same settings.
+    Two configs are equal if they name the same components with the same settings.
+
+    Attributes:
+        name: The file's name, for messages.
+        sections: The sections of the slots by their keys, also attributes: `config.encoder` is a `Section`, None where
+            the caller provides the part, and `config.rerankers` a tuple of sections.
+        sync: How the store is brought in line with the documents.
+        allow: Packages besides llama_index whose classes the config may name.
+        provided: Sections that may be missing.
     """
 
     reader: Section | None
@@ -84,15 +35,17 @@ class Config:
     retriever: Section
     rerankers: tuple[Section, ...]
     synthesizer: Section
-    sync: SyncSettings
 
     def __init__(
-        self, name: str, sections: Mapping[str, Any], allow: tuple[str, ...] = (), provided: tuple[str, ...] = ()
+        self,
+        name: str,
+        sections: Sections,
+        sync: SyncSettings,
+        allow: tuple[str, ...] = (),
+        provided: tuple[str, ...] = (),
     ) -> None:
-        self.name = name
-        self.sections = dict(sections)
-        self.allow = allow
-        self.provided = provided
+        self.name, self.sections, self.sync = name, dict(sections), sync
+        self.allow, self.provided = allow, provided
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -101,7 +54,7 @@ class Config:
             raise AttributeError(f"a Config has no section {name!r}") from None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Config) and self.sections == other.sections
+        return isinstance(other, Config) and (self.sections, self.sync) == (other.sections, other.sync)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -109,35 +62,36 @@ class Config:
         return f"<Config {self.name!r}>"
 
     @property
-    def asks_llm(self) -> bool:
-        """Whether the synthesizer puts the question to an LLM, and does not just hand on what was found."""
-        return self.synthesizer.type not in ("context_only", "no_text")
-
-    def common(self, slot: str) -> dict[str, Any]:
-        """The settings of a section that are the slot's: they hold for an injected part too."""
-        section = self.sections[slot]
-        return {name: section.settings[name] for name in sorted(section.component.common)}
+    def uses_llm(self) -> bool:
+        """Whether the synthesizer calls an LLM."""
+        return "llm" in self.synthesizer.component.wiring
 
     def to_yaml(self, *, origins: bool = False) -> str:
         """The whole config as YAML, defaults filled in and paths absolute.
 
-        What came from `${NAME}` is written as `${NAME}`, so no secret shows; loading the text gives an
-        equal Config as long as the environment is the same.
+        A value from the environment is written as its `${NAME}`, so no secret is shown. Loading the text gives an equal
+        Config as long as the environment is the same.
 
         Args:
-            origins: Whether a comment behind each line says where the value came from.
+            origins: Append a comment to each line with the origin of its value.
         """
         from .dump import to_yaml
 
-        return to_yaml(self, origins=origins)
+        return to_yaml({**self.sections, "sync": self.sync}, origins=origins)
+
+    def assemble(self, parts: Mapping[str, Any] | None = None) -> Assembly:
+        """The parts of this config, built on first use; `parts` are ready objects by slot name."""
+        from ..components.assembly import Assembly
+
+        return Assembly(self.sections, parts)
 
     def build(self, slot: str, **parts: Any) -> Any:
-        """Build one part alone, and only what it needs.
+        """Build one part, and only what it needs.
 
         Args:
             slot: A section's name, such as `llm` or `rerankers` (a list).
             parts: Ready objects for other slots that the part may need.
         """
-        from ..components.assembly import Assembly
-
-        return Assembly(self, parts).get(slot)
+        if slot not in self.sections:
+            raise ComponentError(f"there is no part {slot!r}; the parts are {', '.join(self.sections)}")
+        return getattr(self.assemble(parts), slot)

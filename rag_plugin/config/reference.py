@@ -1,4 +1,4 @@
-"""The components' signatures in; their settings as data, as Markdown and as JSON Schema out."""
+"""The reference of all settings, generated from the components' signatures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 
 from ..components.registry.component import Component, ComponentDefinitionError, ComponentNotFound
 from ..components.registry.find import find, names
-from ..components.registry.slots import SLOTS
+from ..components.registry.slots import SECTIONS, Slot
 from .messages import type_words
-from .model import sync_component
-from .validate import DEFAULT_TYPES, REQUIRED, every_slot
+from .sync_settings import sync_component
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a component, for people."""
+    """A setting of a component, for documentation."""
 
     name: str
     type: str
@@ -58,12 +57,12 @@ def _plain(value: Any) -> Any:
 
 
 def components(slot: str) -> Iterator[Component]:
-    """Every component of a slot that can be loaded, plugins included."""
+    """Every component of a slot that can be loaded, those of other packages included."""
     for name in names(slot):
         try:
             yield find(slot, name)
         except (ComponentNotFound, ComponentDefinitionError):
-            continue  # said in full when the name is used; here it must not hide the others
+            continue  # reported when the name is used
 
 
 def reference() -> str:
@@ -71,45 +70,38 @@ def reference() -> str:
     lines = [
         "# YAML reference",
         "",
-        "Made from the signatures of the components; do not edit. `rag-plugin components SLOT TYPE` shows the same,",
-        "installed plugins included.",
+        "Generated from the signatures of the components; do not edit. `rag-plugin components SLOT TYPE` shows the",
+        "same, installed plugins included.",
         "",
         "A section is `name: {type: ..., settings}`; a bare `name: type` is short for one without settings.",
-        "Needed are `reader`, `encoder` and `store`. Every setting may be `${NAME}` or `${NAME:-default}`.",
+        "`reader`, `encoder` and `store` are required. Every setting may be `${NAME}` or `${NAME:-default}`.",
         "",
     ]
-    for section, slot in every_slot():
-        default = DEFAULT_TYPES.get(section)
-        note = f" Unset, `{default}`." if default else (" Required." if section in REQUIRED else " Unset, none.")
-        lines += [f"## `{section}`", "", f"{SLOTS[slot][:1].upper()}{SLOTS[slot][1:]}.{note}", ""]
-        known = [component for component in components(slot) if component.origin == "built in"]
-        if known[0].common:
-            lines += [f"Every {slot} has these settings, a LlamaIndex class and a ready object too:", ""]
-            lines += _mapping([item for item in settings_of(known[0]) if item.name in known[0].common])
-        for component in known:
-            own = [item for item in settings_of(component) if item.name not in component.common]
-            lines += [f"### `{component.name}`", "", component.summary, "", *_mapping(own)]
-        lines += [
-            f"Or the path of a LlamaIndex class, such as `type: {_EXAMPLES[slot]}`, with its own settings.",
-            "",
-        ]
-    lines += ["## `sync`", "", sync_component().summary, "", *_mapping(settings_of(sync_component()))]
+    for slot in SECTIONS.values():
+        lines += _section(slot)
+    lines += ["## `sync`", "", sync_component().summary, "", *_table(settings_of(sync_component()))]
     return "\n".join(lines).rstrip() + "\n"
 
 
-_EXAMPLES = {
-    "reader": "llama_index.core.SimpleDirectoryReader",
-    "chunker": "llama_index.core.node_parser.SentenceWindowNodeParser",
-    "encoder": "llama_index.embeddings.huggingface.HuggingFaceEmbedding",
-    "store": "llama_index.core.vector_stores.SimpleVectorStore",
-    "llm": "llama_index.llms.ollama.Ollama",
-    "retriever": "llama_index.core.retrievers.VectorIndexRetriever",
-    "reranker": "llama_index.core.postprocessor.LongContextReorder",
-    "synthesizer": "llama_index.core.response_synthesizers.TreeSummarize",
-}
+def _section(slot: Slot) -> list[str]:
+    default = f"Default: `{slot.default}`." if slot.default else "Required." if slot.is_required else "Default: none."
+    lines = [f"## `{slot.section}`", "", f"{slot.summary[:1].upper()}{slot.summary[1:]}. {default}", ""]
+    built_in = [component for component in components(slot.name) if component.origin == "built in"]
+    common = built_in[0].common
+    if common:
+        lines += [f"Every {slot.name} has these settings, a LlamaIndex class and a ready object too:", ""]
+        lines += _table([item for item in settings_of(built_in[0]) if item.name in common])
+    for component in built_in:
+        own = [item for item in settings_of(component) if item.name not in common]
+        lines += [f"### `{component.name}`", "", component.summary, "", *_table(own)]
+    return [
+        *lines,
+        f"Or the path of a LlamaIndex class, such as `type: {slot.class_path}`, with its own settings.",
+        "",
+    ]
 
 
-def _mapping(settings: list[Setting]) -> list[str]:
+def _table(settings: list[Setting]) -> list[str]:
     if not settings:
         return ["No settings of its own.", ""]
     lines = ["| setting | value | default | |", "|---|---|---|---|"]
@@ -117,6 +109,3 @@ def _mapping(settings: list[Setting]) -> list[str]:
         default = item.default_words if item.required or item.default is None else f"`{item.default_words}`"
         lines.append(f"| `{item.name}` | {item.type} | {default} | {item.description.replace('|', chr(92) + '|')} |")
     return [*lines, ""]
-
-
-# ---------------------------------------------------------------------------------- JSON Schema

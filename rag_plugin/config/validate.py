@@ -1,8 +1,8 @@
-"""A source tree in, a `Config` out, or every problem at once."""
+"""Validates a source tree: the result is a `Config`, or an error with every problem."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,10 @@ from ..components.registry.component import Component, ComponentDefinitionError,
 from ..components.registry.find import find, names
 from ..components.registry.path_settings import is_model, locate
 from ..components.registry.section import Section
-from ..components.registry.slots import SLOTS
+from ..components.registry.slots import SECTIONS
 from ..errors import ConfigError, Problem
 from ..source import (
     BROKEN,
-    UNNAMED_TYPES,
     Entry,
     ListNode,
     MappingNode,
@@ -31,42 +30,18 @@ from ..source import (
     walk,
 )
 from .cross_section import contradictions
-from .messages import annotation_at, did_you_mean, error_words, keys_at, shortened, type_words
-from .model import Config, SyncSettings, sync_component
+from .messages import annotation_at, did_you_mean, keys_at, possible, type_words, value_error
+from .model import Config
+from .sync_settings import SyncSettings, sync, sync_component
 
-DEFAULT_TYPES = {**UNNAMED_TYPES, "llm": "none"}
-FOLLOWING_RERANKERS = {"sentence_window": "window", "hierarchical": "auto_merging"}
-"""The reranker that a chunker was made for, used where the config names no rerankers."""
-REQUIRED = ("reader", "encoder", "store")
-SECTIONS = ("reader", "chunker", "encoder", "store", "llm", "retriever", "rerankers", "synthesizer", "sync")
+DEFAULT = SourceLocation("default")
+"""The location of values that the config does not contain."""
 
-# What the same thing is called elsewhere.
-_SYNONYMS = {
-    "embedding": "encoder",
-    "embeddings": "encoder",
-    "embedder": "encoder",
-    "embed_model": "encoder",
-    "splitter": "chunker",
-    "text_splitter": "chunker",
-    "node_parser": "chunker",
-    "chunking": "chunker",
-    "vector_store": "store",
-    "vectorstore": "store",
-    "index": "store",
-    "database": "store",
-    "loader": "reader",
-    "documents": "reader",
-    "data": "reader",
-    "model": "llm",
-    "generator": "llm",
-    "reranker": "rerankers",
-    "postprocessors": "rerankers",
-    "node_postprocessors": "rerankers",
-    "response_synthesizer": "synthesizer",
-    "retrieval": "retriever",
-}
+_SECTION_SYNONYMS = {synonym: slot.section for slot in SECTIONS.values() for synonym in slot.synonyms}
+
+# What other projects call a setting.
 _SETTING_SYNONYMS = {
-    "chunk_overlap": "overlap",
+    "overlap": "chunk_overlap",
     "similarity_top_k": "top_k",
     "k": "top_k",
     "model_name": "model",
@@ -87,54 +62,52 @@ _SETTING_SYNONYMS = {
 
 
 def validate_config(source: Source, allow: Collection[str] = (), provided: Collection[str] = ()) -> Config:
-    """Check every section against the signature of the component it names.
+    """Validate every section against the signature of the component that it names.
 
     Args:
-        source: What `read_source` read.
-        allow: Packages, besides llama_index, whose classes may be named by path.
-        provided: Slots for which the caller has a ready object; their sections may be missing.
+        source: The result of `read_source`.
+        allow: Packages besides llama_index whose classes may be named by path.
+        provided: Sections that may be missing, since the caller has ready objects for them.
 
     Raises:
-        ConfigError: With all problems, those of reading included.
+        ConfigError: With all problems, including those of reading.
     """
-    checker = _Checker(source, allow)
-    sections: dict[str, Any] = {}
+    validator = _Validator(source, allow)
+    known = (*SECTIONS, "sync")
     for key, entry in source.root.entries.items():
-        if key not in SECTIONS:
-            hint = did_you_mean(key, SECTIONS, _SYNONYMS)
-            checker.problem(entry.key_location, key, f"no section is called {key!r}", hint)
-    for name in SECTIONS:
+        if key not in known:
+            hint = did_you_mean(key, known, _SECTION_SYNONYMS)
+            validator.problem(entry.key_location, key, f"no section is called {key!r}", hint)
+    sections: dict[str, Any] = {}
+    for name, slot in SECTIONS.items():
         entry_or_none = source.root.entries.get(name)
         if entry_or_none is None:
-            if name in REQUIRED and name not in provided and source.whole:
-                example = {
-                    "reader": "reader: {type: directory, path: ./docs}",
-                    "encoder": "encoder: {type: huggingface, model: BAAI/bge-small-en-v1.5}",
-                    "store": "store: {type: faiss, path: ./.rag/index}",
-                }[name]
-                checker.problem(source.root.location, name, "this section is missing", f"for example  {example}")
-            sections[name] = checker.default(name, sections.get("chunker"))
+            if slot.is_required and name not in provided and source.complete:
+                hint = f"for example  {slot.example}"
+                validator.problem(source.root.location, name, "this section is missing", hint)
+            sections[name] = validator.default(name, sections.get("chunker"))
         elif name == "rerankers":
-            sections[name] = checker.rerankers(entry_or_none)
-        elif name == "sync":
-            sections[name] = checker.sync(entry_or_none)
+            sections[name] = validator.rerankers(entry_or_none)
         else:
-            sections[name] = checker.section(name, name, entry_or_none)
-    if not checker.problems:
+            sections[name] = validator.section(name, name, entry_or_none)
+    sync_settings = validator.sync(source.root.entries.get("sync"))
+    if not validator.problems:
         for node, path, message, hint in contradictions(sections):
-            checker.problem(node.location, path, message, hint)
-    if checker.problems:
-        raise ConfigError(_in_order(checker.problems, source.files))
-    return Config(source.name, sections, tuple(allow), tuple(provided))
+            validator.problem(node.location, path, message, hint)
+    if validator.problems:
+        raise ConfigError(_in_order(validator.problems, source.files))
+    return Config(source.name, sections, sync_settings, tuple(allow), tuple(provided))
 
 
-def _in_order(problems: list[Problem], read: Iterable[str]) -> list[Problem]:
-    files = list(dict.fromkeys([*read, *(problem.file for problem in problems)]))
+def _in_order(problems: list[Problem], files_read: Iterable[str]) -> list[Problem]:
+    files = list(dict.fromkeys([*files_read, *(problem.file for problem in problems)]))
     unique = list(dict.fromkeys(problems))
     return sorted(unique, key=lambda p: (files.index(p.file), p.line or 0, p.column or 0))
 
 
-class _Checker:
+class _Validator:
+    """Collects the problems of one source."""
+
     def __init__(self, source: Source, allow: Collection[str]) -> None:
         self.source, self.allow = source, allow
         self.problems: list[Problem] = list(source.problems)
@@ -143,23 +116,21 @@ class _Checker:
         if location is not BROKEN.location:
             self.problems.append(Problem(location.file, location.line, location.column, path, message, hint))
 
-    def default(self, name: str, chunker: Section | None = None) -> Any:
-        if name == "rerankers":
-            follows = FOLLOWING_RERANKERS.get(chunker.type if chunker is not None else "")
-            if follows is None:
-                return ()
-            location = SourceLocation("default")
-            node = ScalarNode(follows, location, self.source.root.base)
-            return (self.section("reranker", join("rerankers", 0), Entry(location, node)),)
-        if name == "sync":
-            return SyncSettings()
-        if name not in DEFAULT_TYPES:
-            return None
-        location = SourceLocation("default")
-        node = ScalarNode(DEFAULT_TYPES[name], location, self.source.root.base)
-        return self.section(name, name, Entry(location, node))
+    # ------------------------------------------------------------------ sections
 
-    def rerankers(self, entry: Entry) -> Any:
+    def default(self, name: str, chunker: Section | None) -> Any:
+        """A missing section."""
+        slot, base = SECTIONS[name], self.source.root.base
+        if name == "rerankers":
+            type_ = slot.default_by_chunker.get(chunker.type if chunker is not None else "")
+            if type_ is None:
+                return ()
+            return (self.section(slot.name, join(name, 0), Entry(DEFAULT, ScalarNode(type_, DEFAULT, base))),)
+        if slot.default is None:
+            return None
+        return self.section(slot.name, name, Entry(DEFAULT, ScalarNode(slot.default, DEFAULT, base)))
+
+    def rerankers(self, entry: Entry) -> tuple[Section, ...]:
         node = entry.node
         if node is BROKEN:
             return ()
@@ -167,184 +138,161 @@ class _Checker:
             hint = "write it as a list: rerankers: [{type: similarity_cutoff, cutoff: 0.3}]"
             self.problem(node.location, "rerankers", f"a list is expected, not {describe(node)}", hint)
             return ()
-        built = [
-            self.section("reranker", join("rerankers", i), Entry(item.location, item))
-            for i, item in enumerate(node.items)
+        sections = [
+            self.section("reranker", join("rerankers", number), Entry(item.location, item))
+            for number, item in enumerate(node.items)
         ]
-        return tuple(part for part in built if part is not None)
+        return tuple(item for item in sections if item is not None)
 
-    def sync(self, entry: Entry) -> Any:
-        if entry.node is BROKEN:
-            return SyncSettings()
+    def sync(self, entry: Entry | None) -> SyncSettings:
+        if entry is None or entry.node is BROKEN:
+            return sync()
         if not isinstance(entry.node, MappingNode):
             hint = "for example  sync: {on_error: skip}"
             self.problem(entry.node.location, "sync", f"a mapping is expected, not {describe(entry.node)}", hint)
-            return SyncSettings()
-        component = sync_component()
-        values = self.settings(component, "sync", entry, entry.node, "sync")
-        return SyncSettings(values, entry.node) if values is not None else SyncSettings()
+            return sync()
+        values = self.settings(sync_component(), "sync", entry, entry.node, "sync")
+        return sync() if values is None else replace(sync(**values), given=entry.node)
 
     def section(self, slot: str, path: str, entry: Entry) -> Section | None:
         if entry.node is BROKEN:
             return None
         node = section(entry.node)
         if not isinstance(node, MappingNode):
-            hint = f"possible: {shortened(names(slot), 12)}"
-            self.problem(
-                entry.node.location, path, f"a type or a mapping with a type is expected, not {describe(node)}", hint
-            )
+            message = f"a type or a mapping with a type is expected, not {describe(node)}"
+            self.problem(entry.node.location, path, message, possible(names(slot)))
             return None
         type_entry = node.entries.get("type")
-        if type_entry is None and not self.source.whole:
-            return None  # a file that could not be read may name it
-        if type_entry is None and path in UNNAMED_TYPES:
-            type_entry = Entry(node.location, ScalarNode(DEFAULT_TYPES[path], SourceLocation("default"), node.base))
+        if type_entry is None and not self.source.complete:
+            return None  # a file that could not be parsed may contain it
+        default = SECTIONS[path].default if path in SECTIONS and SECTIONS[path].type_is_optional else None
+        if type_entry is None and default is not None:
+            type_entry = Entry(node.location, ScalarNode(default, DEFAULT, node.base))
         if type_entry is None:
             location = entry.key_location if entry.key_location.line or not node.location.line else node.location
-            self.problem(location, join(path, "type"), "the type is missing", f"possible: {shortened(names(slot), 12)}")
+            self.problem(location, join(path, "type"), "the type is missing", possible(names(slot)))
             return None
         type_node = type_entry.node
         if type_node is BROKEN:
             return None
         if not isinstance(type_node, ScalarNode) or not isinstance(type_node.value, str) or not type_node.value:
-            hint = f"possible: {shortened(names(slot), 12)}"
-            self.problem(type_node.location, join(path, "type"), f"a type is text, not {describe(type_node)}", hint)
+            message = f"a type is text, not {describe(type_node)}"
+            self.problem(type_node.location, join(path, "type"), message, possible(names(slot)))
             return None
         component = self.component(slot, path, type_node)
         if component is None:
             return None
-        rest = MappingNode({k: v for k, v in node.entries.items() if k != "type"}, node.location, node.base)
+        given = MappingNode({k: v for k, v in node.entries.items() if k != "type"}, node.location, node.base)
         label = f"{slot} {type_node.template or repr(component.name)}"
-        # Where an override gave the type, what that type needs is missing there.
+        # A required setting of a type that an override chose is missing in the override.
         at = entry if type_node.location.line else replace(entry, key_location=type_node.location)
-        values = self.settings(component, path, at, rest, label)
+        values = self.settings(component, path, at, given, label)
         if values is None:
             return None
-        return Section(slot, path, type_node.value, values, component, type_node, rest)
+        return Section(slot, path, type_node.value, values, component, type_node, given)
 
     def component(self, slot: str, path: str, node: ScalarNode) -> Component | None:
-        type_path = join(path, "type")
-        name = str(node.value)
-        secret = node.template is not None
+        type_path, name = join(path, "type"), str(node.value)
         try:
             return find(slot, name, self.allow)
         except ComponentNotFound as error:
-            if secret:
-                message, hint = f"no {slot} is called by the value of {node.template}", did_you_mean(None, names(slot))
+            if node.template is not None:  # the value may be a secret
+                message, hint = f"unknown {slot} type (value of {node.template})", did_you_mean(None, names(slot))
             else:
-                hint = " ".join(filter(None, (did_you_mean(self._last(name), error.candidates), error.hint)))
-                message = error.message
+                last = name.replace(":", ".").rpartition(".")[2]
+                message, hint = (
+                    error.message,
+                    " ".join(filter(None, (did_you_mean(last, error.candidates), error.hint))),
+                )
             self.problem(node.location, type_path, message, hint)
         except ComponentDefinitionError as error:
-            self.problem(node.location, type_path, str(error), "this is for the author of the component to mend")
+            self.problem(node.location, type_path, str(error), "the component's author has to fix this")
         return None
-
-    @staticmethod
-    def _last(name: str) -> str:
-        return name.replace(":", ".").rpartition(".")[2]
 
     # ------------------------------------------------------------------ settings
 
     def settings(
-        self, component: Component, path: str, entry: Entry, table: MappingNode, label: str
+        self, component: Component, path: str, entry: Entry, given: MappingNode, label: str
     ) -> dict[str, Any] | None:
-        """The validated settings, defaults filled in, or None if there is a problem; `label` is for messages."""
+        """The validated settings with defaults, or None if there is a problem; `label` names the part in messages."""
         from pydantic import ValidationError
 
-        before = len(self.problems)
+        problems_before = len(self.problems)
         fields = component.schema.model_fields
-        located = {}
-        for key, item in table.entries.items():
+        located: dict[str, Node] = {}
+        for key, item in given.entries.items():
             info = fields.get(key)
             located[key] = item.node if info is None else locate(item.node, info.annotation, info.metadata)
-        broken = any(_has_broken(node) for node in located.values())
+        broken = any(_contains_broken(node) for node in located.values())
         data = {key: to_python(node) for key, node in located.items()}
         values: dict[str, Any] = {}
         try:
             model = component.schema.model_validate(data)
-            values = {key: getattr(model, key) for key in fields if getattr(model, key) is not UNSET}
+            values = {key: value for key in fields if (value := getattr(model, key)) is not UNSET}
         except ValidationError as error:
-            self._translate(component, path, entry, table, located, label, error.errors(include_url=False))
-        if len(self.problems) == before and not broken:
-            for name, message, hint in self._rules(component, values):
-                node = table.entries[name].node if name in table.entries else table
-                self.problem(node.location, join(path, name), redact(message, table), redact(hint, table))
-        return values if len(self.problems) == before and not broken else None
+            self._report(component, path, entry, given, located, label, error.errors(include_url=False))
+        if len(self.problems) == problems_before and not broken:
+            for name, message, hint in (violation for rule in component.rules for violation in rule(values)):
+                node = given.entries[name].node if name in given.entries else given
+                self.problem(node.location, join(path, name), redact(message, given), redact(hint, given))
+        return values if len(self.problems) == problems_before and not broken else None
 
-    @staticmethod
-    def _rules(component: Component, values: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-        for check in component.rules:
-            yield from check(values)
-
-    def _translate(
+    def _report(
         self,
         component: Component,
         path: str,
         entry: Entry,
-        table: MappingNode,
+        given: MappingNode,
         located: dict[str, Node],
         label: str,
         errors: Iterable[Any],
     ) -> None:
+        """Turn pydantic's errors into problems."""
         fields = component.schema.model_fields
-        grouped: dict[tuple[str | int, ...], list[Any]] = {}
+        by_value: dict[tuple[str | int, ...], list[Any]] = {}
         for error in errors:
             key = error["loc"][0]
             if error["type"] == "missing" and len(error["loc"]) == 1:
-                if self.source.whole:
-                    location = (
-                        entry.key_location if entry.key_location.line or not table.location.line else table.location
-                    )
+                if self.source.complete:
+                    use_key = entry.key_location.line or not given.location.line
                     words = (fields[key].description or type_words(fields[key].annotation)).rstrip(".")
+                    location = entry.key_location if use_key else given.location
                     self.problem(location, join(path, key), f"{label} needs this setting", words)
-                continue
-            if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
-                message = f"{label} has no such setting"
+            elif error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
                 hint = did_you_mean(key, ["type", *fields], _SETTING_SYNONYMS) if fields else "it has no settings"
-                self.problem(table.entries[key].key_location, join(path, key), message, hint)
-                continue
-            # A union fails once for each of its members, under names that are not in the data.
-            node, followed = walk(table, error["loc"])
-            if error["type"] == "missing" and len(followed) == len(error["loc"]) - 1:
-                missing = _dotted(path, error["loc"])
-                words = type_words(annotation_at(fields[key].annotation, error["loc"][1:]))
-                self.problem(node.location, missing, "this is missing", words)
-            elif not _has_broken(node):
-                grouped.setdefault(tuple(followed), []).append(error)
-        for followed_path, group in grouped.items():
-            node, _ = walk(table, followed_path)
-            dotted = _dotted(path, followed_path)
-            first = group[0]
-            top = fields[str(followed_path[0])]
-            annotation = annotation_at(top.annotation, followed_path[1:])
+                self.problem(given.entries[key].key_location, join(path, key), f"{label} has no such setting", hint)
+            else:
+                # A union fails once for each of its members, under names that are not in the data.
+                node, followed = walk(given, error["loc"])
+                if error["type"] == "missing" and len(followed) == len(error["loc"]) - 1:
+                    words = type_words(annotation_at(fields[key].annotation, error["loc"][1:]))
+                    self.problem(node.location, _dotted(path, error["loc"]), "this is missing", words)
+                elif not _contains_broken(node):
+                    by_value.setdefault(tuple(followed), []).append(error)
+        for value_path, group in by_value.items():
+            node, _ = walk(given, value_path)
+            first, info = group[0], fields[str(value_path[0])]
             if first["type"] == "extra_forbidden":
-                above = annotation_at(top.annotation, followed_path[1:-1])
-                hint = did_you_mean(followed_path[-1], keys_at(above))
-                self.problem(node.location, dotted, "there is no such setting", hint)
+                hint = did_you_mean(value_path[-1], keys_at(annotation_at(info.annotation, value_path[1:-1])))
+                self.problem(node.location, _dotted(path, value_path), "there is no such setting", hint)
                 continue
-            same = len(group) == 1 or all(item["type"] == first["type"] for item in group)
-            kind = first["type"] if same else "several"
-            if is_model(top.metadata) and kind == "value_error":
-                node = located[str(followed_path[0])]
-            message, hint = error_words(kind, first.get("ctx", {}), annotation, node, first["msg"])
-            self.problem(node.location, dotted, redact(message, node), hint)
+            kind = first["type"] if len({item["type"] for item in group}) == 1 else "several"
+            if is_model(info.metadata) and kind == "value_error":
+                node = located[str(value_path[0])]
+            annotation = annotation_at(info.annotation, value_path[1:])
+            message, hint = value_error(kind, first.get("ctx", {}), annotation, node, first["msg"])
+            self.problem(node.location, _dotted(path, value_path), redact(message, node), hint)
 
 
-def _dotted(path: str, inside: Iterable[str | int]) -> str:
-    for part in inside:
-        path = join(path, part)
+def _dotted(path: str, keys: Iterable[str | int]) -> str:
+    for key in keys:
+        path = join(path, key)
     return path
 
 
-def _has_broken(node: Node) -> bool:
+def _contains_broken(node: Node) -> bool:
     if node is BROKEN:
         return True
     if isinstance(node, MappingNode):
-        return any(_has_broken(entry.node) for entry in node.entries.values())
-    return isinstance(node, ListNode) and any(_has_broken(item) for item in node.items)
-
-
-def every_slot() -> Iterator[tuple[str, str]]:
-    """(section name, slot) for each section that names components."""
-    for slot in SLOTS:
-        yield ("rerankers" if slot == "reranker" else slot), slot
+        return any(_contains_broken(entry.node) for entry in node.entries.values())
+    return isinstance(node, ListNode) and any(_contains_broken(item) for item in node.items)

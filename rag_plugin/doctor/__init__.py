@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
@@ -52,9 +52,7 @@ def examine(load: Callable[[], Config], *, ask_llm: bool = True) -> Iterator[Fin
     if config is None:
         yield Finding("skip", "all else", "needs a config that is right")
         return
-    from ..components.assembly import Assembly
-
-    assembly = Assembly(config)
+    assembly = config.assemble()
     doctor = _Doctor(config, assembly)
     yield from _seen("reader", doctor.reader)
     yield from _seen("encoder", doctor.encoder)
@@ -120,7 +118,7 @@ class _Doctor:
     def reader(self) -> Iterator[Finding]:
         from ..protocols import DocumentSource, Unlisted
 
-        reader = self.assembly.get("reader")
+        reader = self.assembly.reader
         if not isinstance(reader, DocumentSource):
             yield Finding("skip", "reader", f"{type(reader).__name__} only knows its documents once it has read them")
             return
@@ -142,7 +140,7 @@ class _Doctor:
         from ..components.encoders.tokens import max_input_tokens
 
         started = time.perf_counter()
-        encoder = self.assembly.get("encoder")
+        encoder = self.assembly.encoder
         self.dimension = int(encode_queries(encoder, ["Is anybody there?"]).shape[1])
         self.has_encoder = True
         most = max_input_tokens(encoder)
@@ -162,7 +160,7 @@ class _Doctor:
         if self.config.store is None or self.config.store.type != "faiss":
             yield Finding("skip", "index", "of another store than faiss nothing can be told")
             return
-        store = self.assembly.get("store")
+        store: Any = self.assembly.store
         found = store.info()
         if not found.nodes and not found.fingerprint:
             yield Finding("ok", "index", f"{store.path} is not there yet; a sync makes it")
@@ -195,16 +193,15 @@ class _Doctor:
             return
         from ..sync import plan_sync
 
-        plan = plan_sync(self.assembly)
+        plan = plan_sync(self.assembly, self.config.sync)
         for name, reason in plan.failed[:5]:
             yield Finding("warn", "sync", f"{name}: {reason}", "mend it or exclude it; the others are synced")
         nothing = not (plan.nodes or plan.removed or plan.changes or plan.failed)
         yield Finding("ok", "sync", "the index is as the documents are" if nothing else f"would do: {plan}")
-        path = getattr(self.assembly.get("store"), "path", None)
-        if path is None:
+        if self.config.store is None or self.config.store.type != "faiss":
             return
         needed = plan.nodes * (2 * 4 * self.dimension + _TEXT_BYTES)
-        folder = Path(path)
+        folder = Path(self.assembly.sync_store.location)
         while not folder.exists():
             folder = folder.parent
         free = shutil.disk_usage(folder).free

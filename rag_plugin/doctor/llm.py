@@ -28,11 +28,11 @@ class LookAtLLM:
         if self.config.llm.type == "none":
             yield Finding("ok", "llm", "none: passages are found, answers are not written")
             return
-        if not self.config.asks_llm:
+        if not self.config.uses_llm:
             yield Finding("skip", "llm", f"the synthesizer {self.config.synthesizer.type!r} asks none")
             return
         started = time.perf_counter()
-        llm = self.assembly.get("llm")
+        llm = self.assembly.llm
         there = True
         if self.config.llm.type == "ollama":
             there = yield from self._ollama(llm)
@@ -98,9 +98,7 @@ class LookAtLLM:
 
         top_k = int(self.config.retriever.settings.get("top_k") or 0)
         settings = self.config.chunker.settings if self.config.chunker is not None else {}
-        size = settings.get("chunk_size") or (
-            max_input_tokens(self.assembly.get("encoder")) if self.has_encoder else None
-        )
+        size = settings.get("chunk_size") or (max_input_tokens(self.assembly.encoder) if self.has_encoder else None)
         needed = top_k * int(size or 0)
         if needed > room - _PROMPT:
             what = f"the {top_k} passages of a question have up to {needed:,} tokens, and there is room for {room:,}"
@@ -111,7 +109,7 @@ class LookAtLLM:
         """Whether the server has to load one model in two ways by turns."""
         from ..components.encoders.ollama_encoder import OllamaEncoder
 
-        encoder = self.assembly.get("encoder") if self.has_encoder else None
+        encoder = self.assembly.encoder if self.has_encoder else None
         if isinstance(encoder, OllamaEncoder) and (encoder.base_url, encoder.model_name) == (llm.base_url, llm.model):
             what = f"{llm.model} is encoder and LLM, with settings of their own: each loads it again"
             yield Finding("warn", "llm", what, "take a model that is made for embeddings, such as nomic-embed-text")

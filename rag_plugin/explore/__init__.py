@@ -1,61 +1,61 @@
-"""What an encoder makes of texts: how near they are, what can be calculated with them, where they lie.
+"""What an encoder makes of texts: similarity, arithmetic with vectors, and maps.
 
-Everything here takes any LlamaIndex embedding, and numpy arrays go in and out. A `Space` is pieces of text with their
-vectors; it comes from texts (`encode`, `encode_pieces`, `encode_concepts`, `encode_vocabulary`) or from an index
-(`node_space`, `document_space`). It tells what is near (`Space.similarity`, `Space.nearest`, `analogy`) and can be
-drawn (`make_map`, then `map_page` for HTML or `write_map` for PNG; `write_heatmap`).
+Everything here takes any LlamaIndex embedding, and numpy arrays. A `Space` is a list of texts with their vectors; it is
+made from texts (`encode`, `encode_pieces`, `encode_concepts`, `encode_vocabulary`) or from an index (`node_space`,
+`document_space`). It answers what is similar (`Space.similarity`, `Space.nearest`, `analogy`) and can be drawn
+(`make_map`, then `map_page` for HTML or `write_map` for PNG; `write_heatmap`).
 """
 
-from .analogy import analogy, sum_of
-from .contextual import TokenVectors, token_vectors
-from .expression import Expression, Term, parse_expression
-from .index import document_space, node_space
-from .map import Group, Hit, Map, MapQuery, make_map
-from .page import map_page
-from .picture import write_heatmap, write_map
-from .pieces import GRANULARITIES, Granularity, encode_concepts, encode_pieces, vector_of
-from .projection import METHODS, Method, Projection, project
-from .space import Neighbour, Piece, Space, encode
-from .spans import character_spans, find_spans, sentence_spans, word_spans
-from .vocabulary import encode_vocabulary, read_concepts, read_lines, words_of
+from __future__ import annotations
 
-__all__ = [
-    "GRANULARITIES",
-    "METHODS",
-    "MapQuery",
-    "Expression",
-    "Granularity",
-    "Group",
-    "Hit",
-    "Map",
-    "Method",
-    "Neighbour",
-    "Piece",
-    "Projection",
-    "Space",
-    "Term",
-    "TokenVectors",
-    "analogy",
-    "character_spans",
-    "document_space",
-    "encode",
-    "encode_concepts",
-    "encode_pieces",
-    "encode_vocabulary",
-    "find_spans",
-    "make_map",
-    "map_page",
-    "node_space",
-    "parse_expression",
-    "project",
-    "read_concepts",
-    "read_lines",
-    "sentence_spans",
-    "sum_of",
-    "token_vectors",
-    "vector_of",
-    "word_spans",
-    "words_of",
-    "write_heatmap",
-    "write_map",
-]
+import importlib
+from typing import Any
+
+# The public names and their modules, which are imported on first use: the commands here must not load numpy for --help.
+_HOME = {
+    "Expression": "expression",
+    "GRANULARITIES": "pieces",
+    "Granularity": "pieces",
+    "Group": "map",
+    "Hit": "map",
+    "METHODS": "projection",
+    "Map": "map",
+    "MapQuery": "map",
+    "Method": "projection",
+    "Neighbour": "space",
+    "Piece": "space",
+    "Projection": "projection",
+    "Space": "space",
+    "Term": "expression",
+    "TokenVectors": "contextual",
+    "analogy": "analogies",
+    "character_spans": "spans",
+    "document_space": "index",
+    "encode": "space",
+    "encode_concepts": "pieces",
+    "encode_pieces": "pieces",
+    "encode_vocabulary": "vocabulary",
+    "find_spans": "spans",
+    "make_map": "map",
+    "map_page": "page",
+    "node_space": "index",
+    "parse_expression": "expression",
+    "project": "projection",
+    "read_concepts": "vocabulary",
+    "read_lines": "vocabulary",
+    "sentence_spans": "spans",
+    "sum_of": "analogies",
+    "token_vectors": "contextual",
+    "vector_of": "pieces",
+    "word_spans": "spans",
+    "words_of": "vocabulary",
+    "write_heatmap": "picture",
+    "write_map": "picture",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -24,6 +24,11 @@ class SyncStoreMixin:
 
     _directory: IndexDirectory
 
+    @property
+    def location(self) -> str:
+        """The index directory, for messages."""
+        return str(self._directory.path)
+
     def live_fingerprint(self) -> dict[str, Any] | None:
         """What made the vectors that a query sees; None if nothing was ever finished."""
         with self._directory.reading() as (database, live):

@@ -1,7 +1,7 @@
-"""YAML text, a mapping and overrides in; one tree of data out, in which every value knows its place.
+"""Reads YAML text, a mapping and overrides into one tree, in which every value has its source location.
 
-Reading never runs anything: no tags, no merge with code, no environment beyond `${NAME}`. What is
-wrong is collected as `Problem`s, so that a caller can report all of it at once.
+Reading runs no code: no tags, no merge keys, and `${NAME}` is the only access to the environment. Problems are
+collected, so that a caller can report all of them at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .overrides import order, override
 from .scalars import Diagnostics
 from .tree import (
     BROKEN,
-    UNNAMED_TYPES,
+    DefaultTypes,
     Entry,
     ListNode,
     MappingNode,
@@ -31,43 +31,47 @@ from .tree import (
     redact,
     section,
     to_python,
+    truncated,
     walk,
 )
 from .yaml_parser import parse_text
 
 __all__ = [
     "BROKEN",
-    "UNNAMED_TYPES",
+    "DefaultTypes",
     "Entry",
     "ListNode",
-    "Node",
-    "SourceLocation",
-    "Source",
     "MappingNode",
-    "Template",
+    "Node",
     "ScalarNode",
-    "redact",
+    "Source",
+    "SourceLocation",
+    "Template",
     "describe",
     "join",
     "read_source",
+    "redact",
     "section",
     "to_python",
+    "truncated",
     "walk",
 ]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: the tree and all that was wrong with the text it came from.
+    """A tree with the problems of its text.
 
-    `files` are the names of the files in the order they were read: the config, what it extends, and so on.
-    Where `whole` is false a file could not be parsed at all, and what the tree lacks may stand there.
+    Attributes:
+        name: The name of the config, for messages.
+        complete: False if a file could not be parsed, so that missing sections may be in it.
+        files: The names of the files in the order in which they are read: the config, what it extends, and so on.
     """
 
     name: str
     root: MappingNode
     problems: list[Problem] = field(default_factory=list)
-    whole: bool = True
+    complete: bool = True
     files: tuple[str, ...] = ()
 
 
@@ -75,15 +79,17 @@ def read_source(
     config: str | os.PathLike[str] | Mapping[str, Any] | Source,
     overrides: Mapping[str, Any] | None = None,
     *,
+    default_types: DefaultTypes,
     override_name: str = "overrides",
     parse_overrides: bool = False,
 ) -> Source:
-    """Read a file or a mapping, what it extends, and the overrides, into one tree.
+    """Read a file or a mapping, the files that it extends, and overrides into one tree.
 
     Args:
-        config: A path, the data that such a file would hold, or what was read before.
+        config: A path, the data of such a file, or a source that is read already.
         overrides: Dotted path to new value, such as `{"llm.model": "qwen3"}`.
-        override_name: What the place of an override is called in messages.
+        default_types: By section, the type that a section without `type` changes settings of.
+        override_name: The name of the overrides' location in messages.
         parse_overrides: Whether the overrides' values are YAML text, as on a command line.
     """
     diagnostics = Diagnostics()
@@ -94,16 +100,15 @@ def read_source(
         name = "the mapping"
         node = from_python(diagnostics, config, SourceLocation(name), base, "")
         root = node if isinstance(node, MappingNode) else MappingNode({}, SourceLocation(name), base)
-        root = extend(diagnostics, root, base, [])
+        root = extend(diagnostics, root, base, default_types, [])
     else:
-        path = Path(config).expanduser()
         name = str(config)
-        root = read_file(diagnostics, path, name, [], None)
+        root = read_file(diagnostics, Path(config).expanduser(), name, default_types, [], None)
     for dotted, raw in sorted((overrides or {}).items(), key=order):
         location = SourceLocation(override_name)
         if parse_overrides:
             new = parse_text(diagnostics, str(raw), location, Path.cwd(), str(dotted))
         else:
             new = from_python(diagnostics, raw, location, Path.cwd(), str(dotted))
-        root = override(diagnostics, root, str(dotted), BROKEN if new is None else new, location)
-    return Source(name, root, diagnostics.problems, diagnostics.whole, tuple(diagnostics.files))
+        root = override(diagnostics, root, str(dotted), BROKEN if new is None else new, location, default_types)
+    return Source(name, root, diagnostics.problems, diagnostics.complete, tuple(diagnostics.files))

@@ -1,4 +1,4 @@
-"""A dotted path and a new value in, a changed tree out, by the same rules as `extends`."""
+"""Applies overrides to a tree: a dotted path and a new value, merged by the rules of `extends`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ from functools import partial
 from typing import Any
 
 from .scalars import Diagnostics
-from .tree import Entry, ListNode, MappingNode, Node, SourceLocation, merge, merge_section, merge_setting
+from .tree import DefaultTypes, Entry, ListNode, MappingNode, Node, SourceLocation, merge, merge_section, merge_setting
+
+Merge = Callable[[Any, Any], Node]
+"""The rule of one depth: `merge` at the root, then `merge_section`, then `merge_setting`."""
 
 
 def order(item: tuple[Any, Any]) -> tuple[int, bool]:
-    """Whole sections first and types before settings: so a new type drops no setting that another override gives."""
+    """Sort key: sections before settings and types before other settings, so that a new type drops no override."""
     keys = _keys(str(item[0]))
     return len(keys), keys[-1] != "type"
 
 
 def override(
-    diagnostics: Diagnostics, root: MappingNode, dotted: str, new: Node, location: SourceLocation
+    diagnostics: Diagnostics,
+    root: MappingNode,
+    dotted: str,
+    new: Node,
+    location: SourceLocation,
+    default_types: DefaultTypes,
 ) -> MappingNode:
-    """`root` with `new` at the path `dotted`; a path that leads nowhere is noted, and changes nothing."""
+    """`root` with `new` at the path `dotted`; an invalid path is reported and changes nothing."""
     keys = _keys(dotted)
     if not all(keys):
         hint = "write it as section.setting, such as llm.model"
@@ -30,43 +38,37 @@ def override(
     if keys[0] == "extends":
         diagnostics.problem(location, dotted, "extends cannot be overridden")
         return root
-    changed = _replace(diagnostics, root, keys, new, location, dotted, merge)
-    return changed if isinstance(changed, MappingNode) else root
 
+    def replaced(node: Node, keys: list[str], rule: Merge, rule_below: Callable[[str], Merge]) -> Node | None:
+        key, rest = keys[0], keys[1:]
+        if isinstance(node, ListNode):
+            count = len(node.items)
+            index = int(key) if key.isascii() and key.isdecimal() and len(key) < 10 else count
+            if index >= count:
+                message = f"there is no item {key!r}: the list has {count} item" + ("s" if count != 1 else "")
+                diagnostics.problem(location, dotted, message, "items count from 0" if count else "")
+                return None
+            old = node.items[index]
+            changed = replaced(old, rest, rule, rule_below) if rest else rule(old, new)
+            if changed is None:
+                return None
+            return replace(node, items=(*node.items[:index], changed, *node.items[index + 1 :]))
+        if rest and isinstance(node, MappingNode) and key in node.entries:
+            entry = node.entries[key]
+            if isinstance(entry.node, (MappingNode, ListNode)):
+                below = replaced(entry.node, rest, rule_below(key), lambda _: merge_setting)
+                return below and replace(node, entries={**node.entries, key: replace(entry, node=below)})
+        # Keys that are missing are created, and merged by the same rules as `extends`.
+        nested = new
+        for part in reversed(keys):
+            nested = MappingNode({part: Entry(location, nested)}, location, nested.base)
+        return rule(node, nested)
 
-def _replace(
-    diagnostics: Diagnostics,
-    node: Node,
-    keys: list[str],
-    new: Node,
-    location: SourceLocation,
-    dotted: str,
-    lay: Callable[[Any, Any], Node],
-) -> Node | None:
-    # `lay` is the rule of this depth: `merge` for the root, then `merge_section`, then `merge_setting`.
-    key, rest = keys[0], keys[1:]
-    if isinstance(node, ListNode):
-        count = len(node.items)
-        index = int(key) if key.isascii() and key.isdecimal() and len(key) < 10 else count
-        if index >= count:
-            message = f"there is no item {key!r}: the list has {count} item" + ("s" if count != 1 else "")
-            diagnostics.problem(location, dotted, message, "items count from 0" if count else "")
-            return None
-        old = node.items[index]
-        changed = _replace(diagnostics, old, rest, new, location, dotted, lay) if rest else lay(old, new)
-        if changed is None:
-            return None
-        return replace(node, items=(*node.items[:index], changed, *node.items[index + 1 :]))
-    if rest and isinstance(node, MappingNode) and key in node.entries:
-        entry = node.entries[key]
-        if isinstance(entry.node, (MappingNode, ListNode)):
-            deeper = partial(merge_section, name=key) if lay is merge else merge_setting
-            below = _replace(diagnostics, entry.node, rest, new, location, dotted, deeper)
-            return below and replace(node, entries={**node.entries, key: replace(entry, node=below)})
-    # What is not there yet is made, and laid over the old by the same rules as `extends`.
-    for part in reversed(keys):
-        new = MappingNode({part: Entry(location, new)}, location, new.base)
-    return lay(node, new)
+    def section_rule(key: str) -> Merge:
+        return partial(merge_section, default_type=default_types.get(key))
+
+    result = replaced(root, keys, partial(merge, default_types=default_types), section_rule)
+    return result if isinstance(result, MappingNode) else root
 
 
 def _keys(dotted: str) -> list[str]:

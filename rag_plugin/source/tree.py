@@ -1,4 +1,4 @@
-"""What a config says, as a tree: each value with its location, and with `${NAME}` where it came from there."""
+"""The tree of a config: values with their source locations and their `${NAME}` templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Union
 
 @dataclass(frozen=True)
 class SourceLocation:
-    """Where something was written; line and column count from 1, and are None outside a file."""
+    """A position in a file; line and column count from 1, None for values from elsewhere."""
 
     file: str
     line: int | None = None
@@ -23,9 +23,13 @@ class SourceLocation:
 
 @dataclass(frozen=True)
 class ScalarNode:
-    """A scalar. `template` is its text as written where `${NAME}` was replaced, and None elsewhere.
+    """A scalar.
 
-    `taken` pairs each `${NAME}` of the template with the text that the environment gave for it.
+    Attributes:
+        base: The folder that relative paths are resolved against.
+        template: The text as written if it contains `${NAME}`, else None.
+        quoted: Whether the text is quoted, which keeps it text.
+        substitutions: Each `${NAME}` of the template with its value from the environment.
     """
 
     value: Any
@@ -33,15 +37,15 @@ class ScalarNode:
     base: Path
     template: str | None = None
     quoted: bool = False
-    taken: tuple[tuple[str, str], ...] = ()
+    substitutions: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
-        # The value can be a secret from the environment.
+        # The value may be a secret from the environment.
         return f"ScalarNode({describe(self)}, {self.location})"
 
 
 class Template(str):
-    """Text with `${NAME}` in it, as written; `quoted` keeps its outcome text whatever it looks like."""
+    """Text as written, with `${NAME}` in it; the result of a quoted template stays text."""
 
     quoted: bool
 
@@ -62,7 +66,7 @@ class ListNode:
 
 @dataclass(frozen=True)
 class Entry:
-    """One key of a `MappingNode` with its value."""
+    """A key of a mapping with its value."""
 
     key_location: SourceLocation
     node: Node
@@ -80,12 +84,12 @@ class MappingNode:
 Node = Union[ScalarNode, ListNode, MappingNode]
 
 
-UNNAMED_TYPES = {"chunker": "sentence", "retriever": "vector", "synthesizer": "compact"}
-"""Sections that may change a setting of a type without naming it, and that type."""
+DefaultTypes = Mapping[str, str]
+"""By section, the type that a section without `type` changes settings of."""
 BAD = object()
-"""The value of `BROKEN`, which is of no type that a setting can have."""
+"""The value of `BROKEN`; no setting has its type."""
 BROKEN = ScalarNode(BAD, SourceLocation(""), Path())
-"""Stands for a value whose problem has been noted already; checks pass over it."""
+"""Replaces a value whose problem is reported already; checks skip it."""
 
 
 def join(path: str, key: str | int) -> str:
@@ -95,37 +99,37 @@ def join(path: str, key: str | int) -> str:
     return f"{path}.{key}" if path else key
 
 
-def cut(text: str, most: int) -> str:
-    """`text`, or its beginning where it is longer than `most`."""
-    return text if len(text) <= most else text[: most - 3] + "..."
+def truncated(text: str, limit: int) -> str:
+    """`text`, truncated to `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def redact(text: str, node: Node) -> str:
-    """`text` with what came into `node` from the environment replaced by the `${NAME}` it came from."""
-    secrets = {spelling: variable for spelling, variable in _taken(node) if any(map(str.isalnum, spelling))}
-    # A short one such as 3 only where it stands alone: it is part of too many words and numbers.
+    """`text` with the values that `node` has from the environment replaced by their `${NAME}`."""
+    secrets = {spelling: variable for spelling, variable in _secrets(node) if any(map(str.isalnum, spelling))}
+    # A short value such as 3 is replaced as a whole word only: it occurs inside many words and numbers.
     patterns = [
         re.escape(item) if len(item) > 3 else rf"(?<!\w){re.escape(item)}(?!\w)"
         for item in sorted(secrets, key=len, reverse=True)
     ]
-    return re.sub("|".join(patterns), lambda found: secrets[found.group()], text) if patterns else text
+    return re.sub("|".join(patterns), lambda match: secrets[match.group()], text) if patterns else text
 
 
-def _taken(node: Node) -> Iterator[tuple[str, str]]:
-    """(text from the environment in each way a message may spell it, the `${NAME}` it came from)."""
+def _secrets(node: Node) -> Iterator[tuple[str, str]]:
+    """(a value from the environment in each spelling that messages use, its `${NAME}`)."""
     if isinstance(node, ScalarNode):
-        if node.taken and not isinstance(node.value, str):
+        if node.substitutions and not isinstance(node.value, str):
             yield str(node.value), str(node.template)
-        for variable, found in node.taken:
-            yield repr(found)[1:-1], variable
-            yield found, variable
+        for variable, text in node.substitutions:
+            yield repr(text)[1:-1], variable
+            yield text, variable
         return
     for item in node.items if isinstance(node, ListNode) else [entry.node for entry in node.entries.values()]:
-        yield from _taken(item)
+        yield from _secrets(item)
 
 
 def describe(node: Node) -> str:
-    """A value for a message: never what came from the environment, never more than a few words."""
+    """A value for a message: a few words, without values from the environment."""
     if isinstance(node, MappingNode):
         return "a mapping"
     if isinstance(node, ListNode):
@@ -137,13 +141,12 @@ def describe(node: Node) -> str:
     if isinstance(node.value, bool):
         return str(node.value).lower()
     if isinstance(node.value, str):
-        shown = node.value if len(node.value) <= 60 else node.value[:57] + "..."
-        return f"the text {shown!r}"
+        return f"the text {truncated(node.value, 60)!r}"
     return str(node.value)
 
 
 def to_python(node: Node) -> Any:
-    """The plain data of a tree; a `BROKEN` value is an object that is of no type a setting can have."""
+    """The plain data of a tree."""
     if isinstance(node, MappingNode):
         return {key: to_python(entry.node) for key, entry in node.entries.items()}
     if isinstance(node, ListNode):
@@ -152,7 +155,7 @@ def to_python(node: Node) -> Any:
 
 
 def walk(node: Node, path: Iterable[str | int]) -> tuple[Node, list[str | int]]:
-    """Follow `path` as far as the tree goes; returns where it ended and the part that was followed."""
+    """Follow `path` as far as the tree has it; returns the last node and the part of the path that leads to it."""
     followed: list[str | int] = []
     for key in path:
         if isinstance(node, MappingNode) and isinstance(key, str) and key in node.entries:
@@ -166,46 +169,47 @@ def walk(node: Node, path: Iterable[str | int]) -> tuple[Node, list[str | int]]:
 
 
 def section(node: Node) -> Node:
-    """A bare text is short for a mapping with that `type`."""
+    """The node as a mapping: plain text is short for a mapping with that `type`."""
     if isinstance(node, ScalarNode) and isinstance(node.value, str):
         return MappingNode({"type": Entry(node.location, node)}, node.location, node.base)
     return node
 
 
-def merge(base: MappingNode, over: MappingNode) -> MappingNode:
-    """Lay the root of one file over another's, section by section."""
-    return _merge(base, over, merge_section)
+def merge(base: MappingNode, over: MappingNode, default_types: DefaultTypes) -> MappingNode:
+    """Merge one file into the file that it extends, section by section."""
+    return _merge(base, over, lambda old, new, name: merge_section(old, new, default_types.get(name)))
 
 
-def merge_section(old: Node, new: Node, name: str = "") -> Node:
-    """Lay one section over another key by key; one of another type, and a list, replaces the old whole.
+def merge_section(old: Node, new: Node, default_type: str | None = None) -> Node:
+    """Merge one section into another key by key. A section of another type, and a list, replaces the old one.
 
-    `name` is the section's: some have a type without naming it.
+    Args:
+        default_type: The type of `old` if it does not name one.
     """
-    whole_old, whole_new = section(old), section(new)
-    if not isinstance(whole_old, MappingNode) or not isinstance(whole_new, MappingNode):
-        # What is laid over a broken section is as unusable, unless it names a type itself.
+    old_section, new_section = section(old), section(new)
+    if not isinstance(old_section, MappingNode) or not isinstance(new_section, MappingNode):
+        # A change to a broken section is as unusable, unless it names a type itself.
         return BROKEN if old is BROKEN and isinstance(new, MappingNode) and "type" not in new.entries else new
-    old_type, new_type = whole_old.entries.get("type"), whole_new.entries.get("type")
+    old_type, new_type = old_section.entries.get("type"), new_section.entries.get("type")
     if new_type is not None:
-        replaced = to_python(old_type.node) if old_type is not None else UNNAMED_TYPES.get(name)
+        replaced = to_python(old_type.node) if old_type is not None else default_type
         if replaced is None:
-            return new if isinstance(new, ScalarNode) else _merge(whole_old, whole_new, merge_setting)
+            return new if isinstance(new, ScalarNode) else _merge(old_section, new_section, merge_setting)
         if replaced != to_python(new_type.node):
             return new
-    return _merge(whole_old, whole_new, merge_setting)
+    return _merge(old_section, new_section, merge_setting)
 
 
 def merge_setting(old: Node, new: Node, name: str = "") -> Node:
-    """Lay one setting's value over another: mappings key by key, all else is replaced."""
+    """Merge one setting's value into another: mappings key by key, anything else is replaced."""
     if isinstance(old, MappingNode) and isinstance(new, MappingNode):
         return _merge(old, new, merge_setting)
     return new
 
 
-def _merge(base: MappingNode, over: MappingNode, lay: Callable[[Node, Node, str], Node]) -> MappingNode:
+def _merge(base: MappingNode, over: MappingNode, merge_entry: Callable[[Node, Node, str], Node]) -> MappingNode:
     entries = dict(base.entries)
     for key, entry in over.entries.items():
         old = entries.get(key)
-        entries[key] = entry if old is None else Entry(entry.key_location, lay(old.node, entry.node, key))
+        entries[key] = entry if old is None else Entry(entry.key_location, merge_entry(old.node, entry.node, key))
     return MappingNode(entries, over.location, over.base)

@@ -1,4 +1,4 @@
-"""YAML 1.2 text in, a tree out, or what is wrong with the text in plain words at the line to change."""
+"""Parses YAML 1.2 text into a tree; syntax errors are reported in plain words at the line to change."""
 
 from __future__ import annotations
 
@@ -9,37 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from .scalars import Diagnostics, finite, joined, scalar, substitute, unusable_in
-from .tree import BAD, BROKEN, Entry, ListNode, MappingNode, Node, ScalarNode, SourceLocation, cut, join
+from .tree import BAD, BROKEN, Entry, ListNode, MappingNode, Node, ScalarNode, SourceLocation, join, truncated
 
-LARGEST_TREE = 20_000  # values; aliases of aliases can grow a small file beyond any memory
-DEEPEST_TREE = 50  # lists and mappings inside each other; what is deeper would end in a RecursionError somewhere
+MAX_VALUES = 20_000  # aliases of aliases can expand a small file beyond any memory
+MAX_DEPTH = 50  # of nested lists and mappings; deeper ones end in a RecursionError
 
 _OTHER_VERSION = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n?|\n))*%YAML[ \t]+(?!1\.2\s)(\S+)")
-_UNREAL_ESCAPE = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")  # beyond Unicode's last character
+_INVALID_ESCAPE = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")  # above the last code point of Unicode
 
 
 class _Abort(Exception):
-    """A text is beyond use; its problem has been noted."""
+    """A text cannot be used; its problem is reported already."""
 
 
 def parse_text(
     diagnostics: Diagnostics, text: str, location: SourceLocation | None, base: Path, path: str, name: str = ""
 ) -> Node | None:
-    """Parse YAML text; with `place` everything stands there (an override), else in the file `name`."""
+    """Parse YAML text.
+
+    Args:
+        location: The location of all values (an override); None for positions in the file `name`.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
 
     yaml = YAML(typ="safe", pure=True)
-    noted = len(diagnostics.problems)
+    problems_before = len(diagnostics.problems)
     directive = _OTHER_VERSION.match(text)
     if directive:
         line = text.count("\n", 0, directive.start(1)) + 1
-        message = f"the text asks for YAML {directive[1]}; a config is YAML 1.2"
+        message = f"the text declares YAML {directive[1]}; a config is YAML 1.2"
         diagnostics.problem(location or SourceLocation(name, line, 1), path, message, "remove the %YAML line")
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an anchor used twice is allowed by YAML 1.2
+            warnings.simplefilter("ignore")  # YAML 1.2 allows an anchor to be defined twice
             root = yaml.compose(text)
             if root is None:
                 return ScalarNode(None, location or SourceLocation(name, 1, 1), base)
@@ -47,14 +51,14 @@ def parse_text(
     except _Abort:
         return None
     except RecursionError:
-        del diagnostics.problems[noted:]
+        del diagnostics.problems[problems_before:]
         diagnostics.problem(location or SourceLocation(name), path, "lists and mappings are nested too deeply")
     except MarkedYAMLError as error:
-        mark, message, hint = _yaml_words(error, text)
+        mark, message, hint = _syntax_error(error, text)
         where = location or (SourceLocation(name, mark.line + 1, mark.column + 1) if mark else SourceLocation(name))
         diagnostics.problem(where, path, message, hint)
-    except Exception as error:  # the seam to the YAML library: whatever it trips over, the text is at fault
-        at, message, hint = _other_words(error, text)
+    except Exception as error:  # the seam to the YAML library
+        at, message, hint = _library_error(error, text)
         where = SourceLocation(name)
         if at is not None:
             where = SourceLocation(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
@@ -63,7 +67,7 @@ def parse_text(
 
 
 class _Builder:
-    """Turns ruamel's node graph, which has every key (repeated ones too) and its mark, into a tree."""
+    """Converts ruamel's node graph, which contains repeated keys and all positions, into a tree."""
 
     def __init__(
         self, diagnostics: Diagnostics, yaml: Any, location: SourceLocation | None, base: Path, name: str
@@ -74,37 +78,37 @@ class _Builder:
     def location(self, node: Any) -> SourceLocation:
         return self.fixed or SourceLocation(self.name, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def build(self, node: Any, path: str, above: tuple[int, ...]) -> Node | None:
+    def build(self, node: Any, path: str, parents: tuple[int, ...]) -> Node | None:
         from ruamel.yaml import nodes
 
         location = self.location(node)
         self.count += 1
-        if id(node) in above:
-            self.diagnostics.problem(location, path, "an alias stands inside its own anchor")
+        if id(node) in parents:
+            self.diagnostics.problem(location, path, "an alias is inside its own anchor")
             raise _Abort
-        if len(above) >= DEEPEST_TREE:
+        if len(parents) >= MAX_DEPTH:
             self.diagnostics.problem(location, path, "lists and mappings are nested too deeply")
             raise _Abort
-        if self.count > LARGEST_TREE:
-            self.diagnostics.problem(location, path, f"the file grows to more than {LARGEST_TREE:,} values")
+        if self.count > MAX_VALUES:
+            self.diagnostics.problem(location, path, f"the file expands to more than {MAX_VALUES:,} values")
             raise _Abort
         tag = str(node.tag or "")
         kind = tag.removeprefix("tag:yaml.org,2002:")
         shown = kind if kind == tag else f"!!{kind}"
         if kind == tag or kind not in _KNOWN_TAGS:
             self.diagnostics.problem(
-                location, path, f"the tag {shown} is not allowed", "a config is plain data: leave it out"
+                location, path, f"the tag {shown} is not allowed", "a config is plain data: remove it"
             )
             return None
         if node.id != _KNOWN_TAGS[kind]:
             what = {"scalar": "one value", "sequence": "a list", "mapping": "a mapping"}[node.id]
-            self.diagnostics.problem(location, path, f"the tag {shown} does not fit: this is {what}", "leave it out")
+            self.diagnostics.problem(location, path, f"the tag {shown} does not fit: this is {what}", "remove it")
             return None
         if isinstance(node, nodes.ScalarNode):
             return self._scalar(node, kind, location, path)
         if isinstance(node, nodes.MappingNode):
-            return self._mapping(node, location, path, (*above, id(node)))
-        built = [self.build(item, join(path, i), (*above, id(node))) for i, item in enumerate(node.value)]
+            return self._mapping(node, location, path, (*parents, id(node)))
+        built = [self.build(item, join(path, i), (*parents, id(node))) for i, item in enumerate(node.value)]
         return ListNode(tuple(BROKEN if item is None else item for item in built), location, self.base)
 
     def _scalar(self, node: Any, kind: str, location: SourceLocation, path: str) -> ScalarNode | None:
@@ -116,14 +120,14 @@ class _Builder:
             )
         value = scalar(self.yaml, kind, node.value)
         if value is BAD:
-            what = {"bool": "true or false", "null": "null"}.get(kind, "a number that can be used")
-            self.diagnostics.problem(location, path, f"this is not {what}: {cut(node.value, 40)}")
+            what = {"bool": "true or false", "null": "null"}.get(kind, "a number in range")
+            self.diagnostics.problem(location, path, f"this is not {what}: {truncated(node.value, 40)}")
             return None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return finite(self.diagnostics, value, location, self.base, path)
         return ScalarNode(value, location, self.base, None, not plain)
 
-    def _mapping(self, node: Any, location: SourceLocation, path: str, above: tuple[int, ...]) -> MappingNode:
+    def _mapping(self, node: Any, location: SourceLocation, path: str, parents: tuple[int, ...]) -> MappingNode:
         from ruamel.yaml import nodes
 
         entries: dict[str, Entry] = {}
@@ -133,7 +137,7 @@ class _Builder:
                 (":str", ":merge", ":timestamp")
             )
             if not is_text:
-                shown = cut(key_node.value, 40) if isinstance(key_node, nodes.ScalarNode) else "a list or mapping"
+                shown = truncated(key_node.value, 40) if isinstance(key_node, nodes.ScalarNode) else "a list or mapping"
                 hint = "put it in quotes" if isinstance(key_node, nodes.ScalarNode) and key_node.value else ""
                 self.diagnostics.problem(key_location, path, f"keys are text, not {shown or 'nothing'}", hint)
                 continue
@@ -146,7 +150,7 @@ class _Builder:
                 continue
             unusable = unusable_in(key)
             if unusable:
-                self.diagnostics.problem(key_location, path, f"this key holds {unusable}")
+                self.diagnostics.problem(key_location, path, f"this key contains {unusable}")
                 continue
             if key in entries:
                 first = entries[key].key_location.line
@@ -155,10 +159,10 @@ class _Builder:
                     key_location, join(path, key), f"key appears twice{first_place}", "keep one of them"
                 )
                 continue
-            value = self.build(value_node, join(path, key), above)
+            value = self.build(value_node, join(path, key), parents)
             if isinstance(value, ScalarNode) and value_node.start_mark.index == value_node.end_mark.index:
-                value = replace(value, location=key_location)  # nothing is there; its mark is that of the next key
-            # A value with a problem keeps its key, so that a later check does not call it missing as well.
+                value = replace(value, location=key_location)  # an empty value has the position of the next key
+            # A value with a problem keeps its key, so that it is not reported as missing too.
             entries[key] = Entry(key_location, value if value is not None else BROKEN)
         return MappingNode(entries, location, self.base)
 
@@ -170,8 +174,8 @@ _KNOWN_TAGS = {
 }
 
 
-def _yaml_words(error: Any, text: str) -> tuple[Any, str, str]:
-    """Where a YAML syntax error is best shown, a message and a hint."""
+def _syntax_error(error: Any, text: str) -> tuple[Any, str, str]:
+    """The position to show for a syntax error, a message and a hint."""
     what = " ".join(str(error.problem or error.context or "").split())
     context = str(error.context or "")
     mark, start = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
@@ -180,52 +184,52 @@ def _yaml_words(error: Any, text: str) -> tuple[Any, str, str]:
     if "'\\t'" in what or re.match(r" *\t", shown):
         return mark, "a tab cannot indent YAML", "use spaces"
     if "quoted scalar" in context and "unexpected" in what:
-        return start, "a quote is opened here and never closed", "close it, or leave both quotes out"
+        return start, "a quote is opened here and never closed", "close it, or remove it"
     if "escape" in what and "double-quoted" in context:
-        message = "in double quotes a backslash begins an escape, and this is none that YAML knows"
+        message = "a backslash in double quotes starts an escape, and this escape is not part of YAML"
         return mark, message, "use single quotes, or write the backslash twice"
     if "another document" in what:
         return mark, "a second document starts here", "a config is one document: remove the line ---"
     if "undefined alias" in what:
         name = what.rpartition(" ")[2].strip("'")
-        message = f"*{name} stands for what is called &{name}, and nothing before it is"
-        return mark, message, "a text that begins with * needs quotes"
+        message = f"alias *{name} is not defined"
+        return mark, message, "text that starts with * needs quotes"
     if context in ("while scanning an alias", "while scanning an anchor"):
-        return mark, f"this is not YAML: {what}", "a text that begins with * or & needs quotes"
+        return mark, f"this is not YAML: {what}", "text that starts with * or & needs quotes"
     if "cannot start any token" in what:
         character = what.split("'")[1]
-        return mark, f"a text cannot begin with {character}", "put it in quotes"
+        return mark, f"text cannot start with {character}", "put it in quotes"
     if "mapping values are not allowed" in what:
-        hint = "a text with ': ' in it needs quotes; else check the indentation"
-        return mark, "a colon is one too many here", hint
+        hint = "text that contains ': ' needs quotes; otherwise check the indentation"
+        return mark, "unexpected colon", hint
     if "could not find expected ':'" in what:
-        return start, "a key without a colon", "a key is followed by a colon and a space"
+        return start, "a key without a colon", "write a colon and a space after the key"
     if context in ("while parsing a flow sequence", "while parsing a flow mapping"):
         opened, closing = ("[", "]") if context.endswith("sequence") else ("{", "}")
         if "${" in shown:
-            # The brace of ${NAME} opens a mapping there.
-            hint = 'put a text in quotes, "${NAME}"; for a number write each setting on a line of its own'
-            return mark, f"${{...}} cannot stand bare between {opened} and {closing}", hint
+            # The brace of ${NAME} opens a mapping inside brackets.
+            hint = 'put text in quotes, "${NAME}"; for a number write each setting on its own line'
+            return mark, f"${{...}} needs quotes between {opened} and {closing}", hint
         where = mark if mark.line == start.line else start
         return where, f"a comma or the closing {closing} is missing", ""
     if "expected the node content" in what:
         found = what.split("'")[1]
         if found == "<stream end>":
-            return mark, "the text ends before a bracket is closed", "close it with ] or }"
+            return mark, "a bracket is never closed", "close it with ] or }"
         return mark, f"a value is expected here, not {found}", "is a bracket or quote missing before it?"
     if "expected <block end>" in what or "expected '<document start>'" in what:
         return mark, "this does not fit the lines above", "check the indentation, and the quotes and brackets before it"
     return mark, f"this is not YAML: {what}", ""
 
 
-def _other_words(error: Exception, text: str) -> tuple[int | None, str, str]:
-    """Where in the text something stands that the YAML library cannot even read, a message and a hint."""
+def _library_error(error: Exception, text: str) -> tuple[int | None, str, str]:
+    """The offset of a character that the YAML library rejects, a message and a hint."""
     at = getattr(error, "position", None)
     if isinstance(at, int):
         character = f"U+{getattr(error, 'character', 0):04X}"
-        return at, f"the character {character} cannot stand in YAML", "remove it"
-    escape = _UNREAL_ESCAPE.search(text)
+        return at, f"the character {character} is not allowed in YAML", "remove it"
+    escape = _INVALID_ESCAPE.search(text)
     if escape and isinstance(error, (ValueError, OverflowError)):
-        return escape.start(), f"the escape {escape.group()} is beyond all characters", ""
+        return escape.start(), f"the escape {escape.group()} is above the last character of Unicode", ""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return None, f"this is not YAML: {first}", ""

@@ -1,7 +1,7 @@
-"""Documents in, an index in line with them out.
+"""Brings a store in line with the documents.
 
-What is committed stays: a run that dies leaves every document in its old or its new version, and the next
-run goes on from there. Memory is bounded by the batch.
+Every commit is durable: an interrupted sync leaves each document in its old or its new version, and the next sync
+continues. Memory is bounded by the batch.
 """
 
 from .fingerprint import check_index

@@ -1,4 +1,4 @@
-"""What made the vectors of an index: the settings, and the encoder's own vector of a fixed sentence."""
+"""The fingerprint of an index: the settings that determine its vectors, and the vector of a fixed sentence."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..components.registry.section import Section
 from ..errors import IndexMismatch, IndexNotBuilt
-from ..protocols import SyncStore
-from ..source import ListNode, MappingNode, Node
+from ..protocols import Identity, SyncStore
+from ..source import ListNode, MappingNode, Node, ScalarNode
 
 if TYPE_CHECKING:
     from ..components.assembly import Assembly
@@ -18,51 +19,65 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__package__)
 
 HINT = (
-    "Put the settings back, or set sync.on_change to resync, which builds anew what changed: "
+    "Restore the settings, or set sync.on_change to resync, which rebuilds what changed: "
     "rag-plugin sync --set sync.on_change=resync"
 )
 
-# Settings that change where and how fast vectors are made, not which.
+# Settings that change where and how fast vectors are computed, not their values.
 _NEUTRAL = frozenset(
     "device devices batch_size embed_batch_size show_progress show_progress_bar num_workers parallel_process timeout "
     "request_timeout keep_alive headers api_key token cache_folder trust_remote_code".split()
 )
 
-# Recorded, but an index has no vector of a question.
-_OF_QUESTIONS = frozenset({"query_prompt"})
+# Recorded, but no vector in an index is one of a question.
+_QUERY_ONLY = frozenset({"query_prompt"})
 
-# What an encoder says that answers for itself, besides its settings.
+# Settings of an encoder that implements `Identity`.
 _IDENTITY = frozenset({"weights", "document_prompt"})
+
+# Settings and classes that were renamed after indexes had recorded them: today's name, recorded name.
+_RECORDED_SETTINGS = {"chunk_overlap": "overlap"}
+_RECORDED_CLASSES = {"ProseChunker": "Packed"}
+
+_MIN_COSINE = 0.999  # of two vectors of the probe text; another device or batch size changes the last digits only
 
 
 def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
-    """What makes the vectors of this engine: encoder, chunker and reader, as plain data.
+    """Encoder, chunker and reader of an engine as plain data.
 
-    The encoder also answers for itself: `probe` is its vector of a fixed sentence, so that other weights
-    under the same name are noticed.
+    `probe` is the encoder's vector of a fixed sentence, which identifies encoders without `Identity`.
     """
     from ..components.encoders.matrix import pack, probe
 
-    encoder = assembly.get("encoder")
+    encoder = assembly.encoder
     vector = probe(encoder)
-    described = _described(assembly, "encoder")
-    identity = getattr(encoder, "identity", None)
-    if callable(identity):
-        # What is in effect says more than what is set: a model's own prompt is the same prompt when it is written out.
-        described = {"type": described["type"], **identity()}
+    settings = _described(assembly, "encoder")
+    if isinstance(encoder, Identity):
+        # The values in effect: a model's own prompt and the same prompt in the config are one prompt.
+        settings = {"type": settings["type"], **encoder.identity()}
     else:
-        described["model"] = str(getattr(encoder, "model_name", described.get("model", "")))
+        settings["model"] = str(getattr(encoder, "model_name", settings.get("model", "")))
+    chunker = assembly.sections["chunker"]
+    assert isinstance(chunker, Section)
     return {
-        "encoder": described,
+        "encoder": settings,
         "dimension": int(vector.size),
         "probe": pack(vector),
-        # What the engine does with any chunker's nodes, an injected one's too.
         "chunker": {
-            **{name: _plain(value) for name, value in assembly.config.common("chunker").items()},
+            # Applied by the engine to the nodes of any chunker, an injected one too.
+            **{name: _plain(value) for name, value in chunker.common.items()},
             **_described(assembly, "chunker"),
         },
         "reader": _described(assembly, "reader"),
     }
+
+
+def type_name(part: Any) -> str:
+    """A part's class as indexes record it: for classes of this package without the module, which may move."""
+    cls = type(part)
+    if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
+        return f"{cls.__module__}.{cls.__qualname__}"
+    return _RECORDED_CLASSES.get(cls.__name__, cls.__name__)
 
 
 def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
@@ -73,23 +88,27 @@ def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
             for name, value in (getattr(part, "__dict__", None) or {}).items()
             if isinstance(value, (str, int, float, bool)) and not name.startswith("_") and name not in _NEUTRAL
         }
-        return {"type": f"{type(part).__module__}.{type(part).__qualname__}", **simple}
-    section = getattr(assembly.config, slot)
-    if section is None:
+        return {"type": type_name(part), **_recorded(simple)}
+    section = assembly.sections[slot]
+    if not isinstance(section, Section):
         return {}
-    described: dict[str, Any] = {"type": section.type}
+    settings: dict[str, Any] = {}
     for name, value in section.settings.items():
         if name in _NEUTRAL or (slot == "reader" and name == "path"):
             continue
         entry = section.given.entries.get(name)
-        # What came from the environment may be a secret, and the index is a file.
+        # A value from the environment may be a secret, and the index is a file: its `${NAME}` is recorded.
         if entry is not None and isinstance(entry.node, (ListNode, MappingNode)):
-            described[name] = _as_written(entry.node)
-        elif entry is not None and entry.node.template is not None:
-            described[name] = entry.node.template
+            settings[name] = _as_written(entry.node)
+        elif entry is not None and isinstance(entry.node, ScalarNode) and entry.node.template is not None:
+            settings[name] = entry.node.template
         else:
-            described[name] = _plain(value)
-    return described
+            settings[name] = _plain(value)
+    return {"type": section.type, **_recorded(settings)}
+
+
+def _recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {_RECORDED_SETTINGS.get(name, name): value for name, value in settings.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -106,55 +125,68 @@ def _as_written(node: Node) -> Any:
     return node.value if node.template is None else node.template
 
 
+# ---------------------------------------------------------------------------------- comparison
+
+
 def same_vectors(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two fingerprints are of one and the same encoder."""
+    """Whether two fingerprints describe the same encoder."""
     return not encoder_differences(old, new)
 
 
 def encoder_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What tells two encoders apart, a sentence each."""
+    """The differences between two encoders, one sentence each."""
     import numpy as np
 
     from ..components.encoders.matrix import unpack
 
     if "probe" not in old:
-        return ["its vectors were added by hand, by an encoder that is not recorded"]
-    one, other = (
-        {key: value for key, value in part["encoder"].items() if key not in _OF_QUESTIONS} for part in (old, new)
+        return ["its vectors were added by hand, with an encoder that is not recorded"]
+    before, after = (
+        {key: value for key, value in part["encoder"].items() if key not in _QUERY_ONLY} for part in (old, new)
     )
-    if _IDENTITY <= one.keys() & other.keys():
-        # Both have answered for themselves, so that it does not matter who built them.
-        one, other = {**one, "type": ""}, {**other, "type": ""}
-    found = differences("encoder", one, other)
+    if before.keys() >= _IDENTITY and after.keys() >= _IDENTITY:
+        # Both implement `Identity`: whether a config or an application made them is irrelevant.
+        before, after = {**before, "type": ""}, {**after, "type": ""}
+    sentences = differences("encoder", before, after)
     if old["dimension"] != new["dimension"]:
-        return [*found, f"encoder: vectors of {old['dimension']} numbers then, of {new['dimension']} now"]
+        return [*sentences, f"encoder: vectors of {old['dimension']} numbers then, of {new['dimension']} now"]
     first, second = unpack(old["probe"]), unpack(new["probe"])
     norms = float(np.linalg.norm(first) * np.linalg.norm(second))
-    likeness = float(first @ second) / norms if norms else 1.0
-    if likeness >= 0.999 and one["type"] != other["type"]:
-        # A ready object has no section to compare with: there the vector speaks, and the model's name.
-        return differences("encoder", {"model": one["model"]}, {"model": other["model"]})
-    if likeness < 0.999 and not found:
-        found.append(f"encoder: other weights under the same name (the same sentence gives cosine {likeness:.3f})")
-    return found
+    cosine = float(first @ second) / norms if norms else 1.0
+    if cosine >= _MIN_COSINE and _type(before) != _type(after):
+        # A ready object has no section to compare: the probe and the model's name decide.
+        return differences("encoder", {"model": before["model"]}, {"model": after["model"]})
+    if cosine < _MIN_COSINE and not sentences:
+        sentences.append(f"encoder: other weights under the same name (the same sentence gives cosine {cosine:.3f})")
+    return sentences
 
 
 def differences(slot: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two descriptions of a slot, a sentence each."""
+    """The differences between two descriptions of a slot, one sentence each."""
+    names = {recorded: name for name, recorded in _RECORDED_SETTINGS.items()}
+    old, new = {**old, "type": _type(old)}, {**new, "type": _type(new)}
     return [
-        f"{slot}.{key}: {_shown(old.get(key))} then, {_shown(new.get(key))} now"
+        f"{slot}.{names.get(key, key)}: {_shown(old.get(key))} then, {_shown(new.get(key))} now"
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     ]
 
 
+def _type(description: Mapping[str, Any]) -> str | None:
+    """The recorded type; older indexes recorded classes of this package with their module."""
+    name: str | None = description.get("type")
+    return name.rpartition(".")[2] if name is not None and name.startswith("rag_plugin.") else name
+
+
 def all_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between what made an index and the settings as they are now, a sentence each."""
-    found = encoder_differences(old, new)
-    if old:
-        for slot in ("chunker", "reader"):
-            found += differences(slot, old[slot], new[slot])
-    return found
+    """The differences between an index's fingerprint and the current one, one sentence each."""
+    sentences = encoder_differences(old, new)
+    return sentences + (splitting_differences(old, new) if old else [])
+
+
+def splitting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The differences between chunkers and readers, which leave vectors of unchanged texts valid."""
+    return [item for slot in ("chunker", "reader") for item in differences(slot, old[slot], new[slot])]
 
 
 def _shown(value: Any) -> str:
@@ -162,31 +194,29 @@ def _shown(value: Any) -> str:
 
 
 def check_index(assembly: Assembly) -> None:
-    """See to it that the index can be searched with this engine's encoder; for engines that do not sync.
+    """Check that this engine's encoder can search the index; for engines that do not sync.
 
     Raises:
-        IndexNotBuilt: Nothing was ever synced into it.
+        IndexNotBuilt: No sync of it was ever completed.
         IndexMismatch: Another encoder made its vectors.
     """
-    store = assembly.get("store")
+    store = assembly.store
     if not isinstance(store, SyncStore):
         return
-    path = getattr(store, "path", "the store")
     old = store.live_fingerprint()
     if old is None:
-        begun = "a first sync was begun and never finished" if store.is_begun() else "nothing was ever synced into it"
-        raise IndexNotBuilt(f"{path}: {begun}; run `rag-plugin sync`, or build_engine(..., sync='auto')")
+        reason = "a first sync was started and never completed" if store.is_begun() else "it was never synced"
+        raise IndexNotBuilt(f"{store.location}: {reason}; run `rag-plugin sync`, or build_engine(..., sync='auto')")
     if not old:
-        return  # filled by hand: what made the vectors is the caller's to know
+        return  # filled by hand: the encoder is the caller's responsibility
     new = fingerprint_of(assembly)
-    found = encoder_differences(old, new)
-    if found:
-        raise IndexMismatch(str(path), found, HINT)
-    for slot in ("chunker", "reader"):
-        for difference in differences(slot, old[slot], new[slot]):
-            _log.warning("%s: %s; the index has the old version until it is synced", path, difference)
+    mismatch = encoder_differences(old, new)
+    if mismatch:
+        raise IndexMismatch(store.location, mismatch, HINT)
+    for difference in splitting_differences(old, new):
+        _log.warning("%s: %s; the index has the old version until the next sync", store.location, difference)
 
 
 def digest(data: Mapping[str, Any]) -> str:
-    """A short name for a description."""
+    """A short hash of a description, in hexadecimal."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""A text in; how good a place each character is for a new node to begin, out.
+"""Boundary strengths: how suitable each offset of a text is for the start of a node.
 
-The answer is an array of one byte per position, 0 where a node should not begin. It follows from the text around the
-position alone, so that an edit changes it nowhere else.
+The result is one byte for each offset, 0 where no node should start. It depends on the surrounding text alone, so an
+edit changes it nowhere else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SPACES = [
     0x205F,
     0x3000,
 ]
-_PARAGRAPH = 2_000  # characters
+_MAX_PARAGRAPH_CHARACTERS = 2_000
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _LINE_END = re.compile(r"[\n\f]\s*")
 _ITEM = re.compile(r"(?:[-*+•‣–]|\d{1,3}[.)]|\[[ x]\]|\|) ")
@@ -43,12 +43,12 @@ _HEADING = re.compile(
     """,
     re.VERBOSE,
 )
-# Full stops of scripts that put no space behind them, with the brackets and quotes that may close there.
+# Full stops of scripts without a space behind them, with closing brackets and quotes.
 _FULL_STOP = re.compile("[。！？｡．][」』）】〉》”’\"')\\]]*\\s*")
 
 
 def prose_breaks(text: str) -> NDArray[np.uint8]:
-    """How good each place is in prose, shape (len(text) + 1,)."""
+    """Strengths for prose, shape (len(text) + 1,)."""
     breaks, solid = _words(text)
     for start in _sentences(text):
         breaks[start] = SENTENCE
@@ -60,7 +60,7 @@ def prose_breaks(text: str) -> NDArray[np.uint8]:
 
 
 def line_breaks(text: str) -> NDArray[np.uint8]:
-    """How good each place is where lines say more than sentences do, as in code."""
+    """Strengths for text whose structure is its lines, such as code; shape (len(text) + 1,)."""
     breaks, solid = _words(text)
     _lines(text, breaks)
     breaks[~solid] = 0
@@ -68,34 +68,34 @@ def line_breaks(text: str) -> NDArray[np.uint8]:
 
 
 def word_breaks(text: str) -> NDArray[np.uint8]:
-    """The beginnings of words, all of them equally good."""
+    """Equal strengths at the starts of words, shape (len(text) + 1,)."""
     breaks, _ = _words(text)
     return np.minimum(breaks, WORD)
 
 
 def sentence_starts(text: str) -> list[int]:
-    """Where sentences, paragraphs and list items begin, in characters; the first is 0 unless the text is empty."""
-    found = np.flatnonzero(prose_breaks(text) >= SENTENCE).tolist()
-    return [start for start in sorted({0, *found}) if start < len(text)]
+    """Offsets of sentences, paragraphs and list items; the first is 0 unless the text is empty."""
+    starts = np.flatnonzero(prose_breaks(text) >= SENTENCE).tolist()
+    return [start for start in sorted({0, *starts}) if start < len(text)]
 
 
 def _sentences(text: str) -> Iterator[int]:
-    """Where sentences begin, by NLTK's Punkt, a paragraph at a time: on some long texts it takes quadratic time."""
+    """Offsets of sentences by NLTK's Punkt, one paragraph at a time: its time is quadratic on some long texts."""
     tokenizer = _sentence_tokenizer()
     begin = 0
     while begin < len(text):
-        blank = _BLANK_LINE.search(text, begin, begin + _PARAGRAPH)
-        end = blank.end() if blank else min(begin + _PARAGRAPH, len(text))
+        blank = _BLANK_LINE.search(text, begin, begin + _MAX_PARAGRAPH_CHARACTERS)
+        end = blank.end() if blank else min(begin + _MAX_PARAGRAPH_CHARACTERS, len(text))
         if blank is None and end < len(text):
-            end = max(text.rfind(space, begin + _PARAGRAPH // 2, end) for space in "\n ") + 1 or end
+            end = max(text.rfind(space, begin + _MAX_PARAGRAPH_CHARACTERS // 2, end) for space in "\n ") + 1 or end
         spans = tokenizer.span_tokenize(text[begin:end])
-        # The first begins where the paragraph does, which is a place by itself or, in a long one, no place at all.
+        # The first sentence starts with the paragraph, which is a boundary already or an arbitrary cut.
         yield from (begin + start for start, _ in itertools.islice(spans, 1, None))
         begin = end
 
 
 def _words(text: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Words and clauses; and which places hold anything but white space."""
+    """Strengths of words and clauses, and a mask of the characters that are no white space."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     solid = np.append(~np.isin(codes, _SPACES), False)
     breaks = np.zeros(len(text) + 1, dtype=np.uint8)
@@ -103,7 +103,7 @@ def _words(text: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         return breaks, solid
     starts = np.flatnonzero(solid[1:] & ~solid[:-1]) + 1
     breaks[starts] = WORD
-    # The last character before each word that is no space.
+    # For each offset, the last character before it that is no space.
     last = np.maximum.accumulate(np.where(solid[:-1], np.arange(len(text)), 0))
     breaks[starts[np.isin(codes[last[starts - 1]], [ord(mark) for mark in ",;:"])]] = CLAUSE
     breaks[np.flatnonzero(np.isin(codes, [ord(mark) for mark in "，、；："])) + 1] = CLAUSE
@@ -113,30 +113,30 @@ def _words(text: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 def _lines(text: str, breaks: NDArray[np.uint8]) -> None:
     heading: re.Match[str] | None = None
     for match in _LINE_END.finditer(text):
-        space, place = match.group(), match.end()
+        space, offset = match.group(), match.end()
         after_heading = heading is not None
-        if heading is not None and place < heading.end():  # between a heading and its underline
-            breaks[place] = 0
+        if heading is not None and offset < heading.end():  # between a heading and its underline
+            breaks[offset] = 0
             continue
-        heading = _HEADING.match(text, place)
+        heading = _HEADING.match(text, offset)
         if "\f" in space:
             strength = PAGE
         elif heading is not None:
             strength = HEADING
-        elif after_heading:  # a heading stays with what it stands above
-            breaks[place] = WORD
+        elif after_heading:  # a heading stays with the text below it
+            breaks[offset] = WORD
             continue
         elif space.count("\n") > 1:
             strength = PARAGRAPH
-        elif _ITEM.match(text, place):
+        elif _ITEM.match(text, offset):
             strength = SENTENCE
         else:
             strength = LINE
-        breaks[place] = max(breaks[place], strength)
+        breaks[offset] = max(breaks[offset], strength)
 
 
 @lru_cache(maxsize=1)
 def _sentence_tokenizer() -> Any:
     from llama_index.core.utils import globals_helper
 
-    return globals_helper.punkt_tokenizer  # NLTK's, with the model that LlamaIndex brings along
+    return globals_helper.punkt_tokenizer  # NLTK's, with the model that LlamaIndex ships

@@ -1,4 +1,4 @@
-"""Program code: which places between definitions and statements are good, by tree-sitter."""
+"""Chunker `code`: splits program code at definitions and statements, found by tree-sitter."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .span_chunker import NodeSpan, SpanChunker
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_STRENGTHS = (PAGE, PARAGRAPH, SENTENCE, LINE)  # by how deep in the program a place is
-_BELONGS_TO_NEXT = ("comment", "decorator", "attribute", "annotation")
+_STRENGTHS = (PAGE, PARAGRAPH, SENTENCE, LINE)  # by nesting depth
+_ATTACHED_TYPES = ("comment", "decorator", "attribute", "annotation")
 
 _LANGUAGES = {
     "bash": ".bash .sh",
@@ -55,7 +55,7 @@ _BY_SUFFIX = {suffix: language for language, suffixes in _LANGUAGES.items() for 
 
 
 def language_of(document: BaseNode) -> str | None:
-    """The language of a file by the end of its name; None where that is not one of a programming language."""
+    """The programming language of a file by its suffix; None for other files."""
     name = str(document.metadata.get("file_name") or document.metadata.get("file_path") or document.node_id)
     return _BY_SUFFIX.get(os.path.splitext(name)[1].lower())
 
@@ -76,64 +76,66 @@ def parser_of(language: str) -> Any:
         return get_parser(language)  # type: ignore[arg-type]
     except LookupError as error:
         raise ComponentError(
-            f"chunker 'code': tree-sitter knows no language {language!r}; it knows {', '.join(_LANGUAGES)} and others"
+            f"chunker 'code': tree-sitter has no language {language!r}; it has {', '.join(_LANGUAGES)} and others"
         ) from error
 
 
 def code_breaks(text: str, language: str) -> NDArray[np.uint8]:
-    """How good each place is: the outermost definitions best, then what stands within them, then any line."""
+    """Boundary strengths, shape (len(text) + 1,): strongest between the outermost definitions."""
     breaks = np.minimum(line_breaks(text), CLAUSE)
-    # Rows are lines by \n alone, whatever else looks like the end of a line.
+    # tree-sitter's rows end at \n alone.
     lines = text.split("\n")
-    begins, indents, place = [], [], 0
+    starts, indents, offset = [], [], 0
     for line in lines:
         indent = line[: len(line) - len(line.lstrip())]
-        begins.append(place + len(indent))
+        starts.append(offset + len(indent))
         indents.append(len(indent.encode()))
-        place += len(line) + 1
+        offset += len(line) + 1
     tree = parser_of(language).parse(text.encode("utf-8", "surrogatepass"))
-    waiting = [(tree.root_node, 0)]
-    while waiting:
-        node, level = waiting.pop()
-        found = False
-        before: Any = None
+    pending = [(tree.root_node, 0)]
+    while pending:
+        node, level = pending.pop()
+        has_boundary = False
+        previous: Any = None
         for child in node.children:
             row = child.start_point.row
             first = child.start_point.column <= indents[row]
-            if first and child.is_named and before is not None and begins[row] < len(text):
-                begins_line, previous = before
-                if begins_line and not _belongs(previous, row):
+            if first and child.is_named and previous is not None and starts[row] < len(text):
+                starts_line, sibling = previous
+                if starts_line and not _is_attached(sibling, row):
                     strength = _STRENGTHS[min(level, len(_STRENGTHS) - 1)]
-                    breaks[begins[row]] = max(breaks[begins[row]], strength)
-                    found = True
-                else:  # what stands above it is a comment, or the head of a definition
-                    breaks[begins[row]] = WORD
-            before = (first, child)
-        waiting += [(child, level + found) for child in node.children if child.end_point.row > child.start_point.row]
+                    breaks[starts[row]] = max(breaks[starts[row]], strength)
+                    has_boundary = True
+                else:  # below a comment or the head of a definition
+                    breaks[starts[row]] = WORD
+            previous = (first, child)
+        pending += [
+            (child, level + has_boundary) for child in node.children if child.end_point.row > child.start_point.row
+        ]
     return breaks
 
 
-def _belongs(previous: Any, row: int) -> bool:
-    """Whether what stands directly above is about what follows, as a comment or a decorator is."""
-    return previous.end_point.row >= row - 1 and any(word in previous.type for word in _BELONGS_TO_NEXT)
+def _is_attached(sibling: Any, row: int) -> bool:
+    """Whether a comment or decorator directly above belongs to the row."""
+    return sibling.end_point.row >= row - 1 and any(word in sibling.type for word in _ATTACHED_TYPES)
 
 
 class CodeChunker(SpanChunker):
-    """Cuts between definitions and statements, the outermost that fit; a file that is no code, as prose.
+    """Splits at the outermost definitions and statements that fit; files that are no code, as prose.
 
-    Args:
-        language: A language of tree-sitter, or None to tell by the file's name.
+    Attributes:
+        language: A tree-sitter language; None for the language of the file's suffix.
     """
 
     language: str | None = None
 
-    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
+    def node_spans(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         language = self.language or language_of(document)
         breaks = prose_breaks(text) if language is None else code_breaks(text, language)
-        before = 0
+        previous_end = 0
         for start, end in self._spans(self._packer(text, breaks), 0, len(text), size):
             line = text.rfind("\n", 0, start) + 1
-            if language is not None and line >= before and text[line:start].isspace():
-                start = line  # the indentation of the first line belongs to it
-            before = end
+            if language is not None and line >= previous_end and text[line:start].isspace():
+                start = line  # include the first line's indentation
+            previous_end = end
             yield NodeSpan(start, end, {"language": language} if language else {})

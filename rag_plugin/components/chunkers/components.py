@@ -1,4 +1,4 @@
-"""Chunkers: how a document is cut into nodes. Sizes count in the encoder's own tokens."""
+"""Chunkers: they split a document into nodes, with sizes in the encoder's own tokens."""
 
 from __future__ import annotations
 
@@ -18,20 +18,17 @@ Size = Annotated[
     int | None,
     Field(
         gt=0,
-        description="The most tokens a node has, in the encoder's tokens; unset, what the encoder sees at once, but at "
-        "most 1,024.",
+        description="Maximum size of a node in the encoder's tokens; unset, the encoder's input length, at most 1,024.",
     ),
 ]
 Overlap = Annotated[
     int | None,
     Field(
         ge=0,
-        description="How many tokens neighbouring nodes may share; less than the size. Unset, an eighth of the size.",
+        description="How many tokens adjacent nodes may share; less than the size. Unset, an eighth of the size.",
     ),
 ]
-OwnOverlap = Annotated[
-    int, Field(ge=0, description="How many tokens neighbouring nodes may share; less than the size.")
-]
+FixedOverlap = Annotated[int, Field(ge=0, description="How many tokens adjacent nodes may share; less than the size.")]
 
 
 def _no_volatile(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -39,76 +36,76 @@ def _no_volatile(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
 
     for key in settings["embed_metadata"]:
         if key in VOLATILE_METADATA:
-            message = f"{key!r} is another one in each copy of a file, and every vector would be with it"
-            yield "embed_metadata", message, "leave it out"
+            message = f"{key!r} differs in every copy of a file, so all vectors would change"
+            yield "embed_metadata", message, "remove it"
 
 
 @rule(_no_volatile)
-def every(
+def common(
     *,
     embed_metadata: Annotated[
         tuple[str, ...],
         Field(
-            description="What of a node's metadata is encoded together with its text, such as `title` or "
-            "`header_path`; it counts towards the size. Absolute paths and dates never are."
+            description="Metadata keys that are encoded together with a node's text, such as `title` or "
+            "`header_path`; they count towards the size. Absolute paths and dates are never encoded."
         ),
     ] = (),
     too_long: Annotated[
         Literal["split", "warn", "error"],
         Field(
-            description="What to do with a node that is longer than the encoder sees: split it and say so, leave it "
-            "and say how much is in no vector, or fail the document."
+            description="What to do with a node that is longer than the encoder's input: split it with a warning, keep "
+            "it and report how much text is in no vector, or fail the document."
         ),
     ] = "split",
 ) -> None:
-    """What every chunker can be told, LlamaIndex's own and injected ones too; the engine sees to it."""
+    """Settings of every chunker, LlamaIndex's own and injected ones too; the engine applies them."""
 
 
 def _overlap_below_size(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
-    size, overlap = settings["chunk_size"], settings["overlap"]
+    size, overlap = settings["chunk_size"], settings["chunk_overlap"]
     if size is not None and overlap is not None and overlap >= size:
-        yield "overlap", f"an overlap of {overlap} leaves nothing of a chunk_size of {size}", "make it smaller"
+        yield "chunk_overlap", f"{overlap} is not less than the chunk_size of {size}", "make it smaller"
 
 
 @rule(_overlap_below_size)
 def sentence(
-    encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, overlap: Overlap = None
+    encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, chunk_overlap: Overlap = None
 ) -> NodeParser:
-    """Cuts between headings, paragraphs and sentences, at the best place in the second half of the size.
+    """Splits at headings, paragraphs and sentences, at the best boundary in the second half of the size.
 
-    An edit changes the nodes around it, and no others.
+    An edit changes only the nodes around it.
     """
     from .breaks import prose_breaks
     from .prose import ProseChunker
 
-    return ProseChunker(breaks=prose_breaks, **_sized(encoder, callback_manager, chunk_size, overlap))
+    return ProseChunker(breaks=prose_breaks, **_sized(encoder, callback_manager, chunk_size, chunk_overlap))
 
 
 @rule(_overlap_below_size)
 def token(
-    encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, overlap: Overlap = None
+    encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, chunk_overlap: Overlap = None
 ) -> NodeParser:
-    """Cuts between words when the size is reached, wherever that is.
+    """Splits at the last word that fits, so that every node is full.
 
-    Every node is full, and an edit moves all nodes behind it.
+    An edit changes all nodes behind it.
     """
     from .breaks import word_breaks
     from .prose import ProseChunker
 
-    return ProseChunker(breaks=word_breaks, full=True, **_sized(encoder, callback_manager, chunk_size, overlap))
+    return ProseChunker(breaks=word_breaks, full=True, **_sized(encoder, callback_manager, chunk_size, chunk_overlap))
 
 
 @rule(_overlap_below_size)
 def markdown(
-    encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, overlap: Overlap = None
+    encoder: BaseEmbedding, callback_manager: CallbackManager, *, chunk_size: Size = None, chunk_overlap: Overlap = None
 ) -> NodeParser:
-    """Cuts at headings, and where a section is longer than the size as `sentence` does, around tables and code.
+    """Splits at headings, and long sections as `sentence` does; tables and code blocks stay whole if they fit.
 
-    The headings above a node stand in its metadata as `header_path`.
+    The headings above a node are in its metadata as `header_path`.
     """
     from .markdown import MarkdownChunker
 
-    return MarkdownChunker(**_sized(encoder, callback_manager, chunk_size, overlap))
+    return MarkdownChunker(**_sized(encoder, callback_manager, chunk_size, chunk_overlap))
 
 
 @rule(_overlap_below_size)
@@ -117,20 +114,20 @@ def code(
     callback_manager: CallbackManager,
     *,
     chunk_size: Size = None,
-    overlap: OwnOverlap = 0,
+    chunk_overlap: FixedOverlap = 0,
     language: Annotated[
         str | None,
-        Field(min_length=1, description="A language of tree-sitter, such as `python`; unset, by the file's name."),
+        Field(min_length=1, description="A tree-sitter language, such as `python`; unset, from the file's suffix."),
     ] = None,
 ) -> NodeParser:
-    """Cuts between definitions and statements by tree-sitter, the outermost that fit; other files as `sentence`.
+    """Splits program code at definitions and statements, found by tree-sitter; other files as `sentence` does.
 
     Needs the extra `code`.
     """
     from .code import CodeChunker, parser_of
 
     parser_of(language or "python")
-    return CodeChunker(language=language, **_sized(encoder, callback_manager, chunk_size, overlap))
+    return CodeChunker(language=language, **_sized(encoder, callback_manager, chunk_size, chunk_overlap))
 
 
 @rule(_overlap_below_size)
@@ -139,14 +136,14 @@ def semantic(
     callback_manager: CallbackManager,
     *,
     chunk_size: Size = None,
-    overlap: OwnOverlap = 0,
+    chunk_overlap: FixedOverlap = 0,
     buffer_size: Annotated[
         int, Field(ge=0, description="How many sentences on either side are encoded together with each sentence.")
     ] = 1,
 ) -> NodeParser:
-    """Cuts where the meaning changes most from one sentence to the next, in the second half of the size.
+    """Splits where the meaning changes most between adjacent sentences, in the second half of the size.
 
-    Every sentence of a document that is longer than the size is encoded for it, which takes several times as long.
+    Every sentence of a document that is longer than the size is encoded, so a sync takes several times as long.
     """
     from ..encoders.matrix import encode_documents
     from .semantic import SemanticChunker
@@ -154,7 +151,7 @@ def semantic(
     return SemanticChunker(
         encode=lambda texts: encode_documents(encoder, texts),
         buffer_size=buffer_size,
-        **_sized(encoder, callback_manager, chunk_size, overlap),
+        **_sized(encoder, callback_manager, chunk_size, chunk_overlap),
     )
 
 
@@ -163,10 +160,10 @@ def sentence_window(
     callback_manager: CallbackManager,
     *,
     window_size: Annotated[
-        int, Field(ge=0, description="How many sentences on either side the LLM reads with each one that was found.")
+        int, Field(ge=0, description="How many sentences on either side the LLM gets with each retrieved sentence.")
     ] = 3,
 ) -> NodeParser:
-    """Each sentence is a node; with the reranker `window`, the LLM reads the sentences around it too."""
+    """Each sentence is a node; with the reranker `window`, the LLM also gets the sentences around it."""
     from .sentence_window import SentenceWindowChunker
 
     return SentenceWindowChunker(window_size=window_size, **_sized(encoder, callback_manager, None, 0))
@@ -175,7 +172,7 @@ def sentence_window(
 def _larger_parents(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
     sizes = settings["parent_sizes"]
     if any(small >= large for large, small in zip(sizes, sizes[1:])):
-        yield "parent_sizes", "each level has to be smaller than the one before", "write them from large to small"
+        yield "parent_sizes", "each level has to be smaller than the previous one", "write them from large to small"
 
 
 @rule(_larger_parents)
@@ -187,16 +184,19 @@ def hierarchical(
         tuple[Annotated[int, Field(gt=0)], ...],
         Field(
             min_length=1,
-            description="The sizes of what is around a node, in tokens, from large to small; what is no larger than a "
-            "node is left out.",
+            description="Sizes of a node's parents in tokens, from large to small; sizes not larger than a node are "
+            "ignored.",
         ),
     ] = (2048, 512),
     chunk_size: Annotated[
         int | None,
-        Field(gt=0, description="The most tokens a node has; unset, 128, or what the encoder sees if that is less."),
+        Field(
+            gt=0,
+            description="The maximum size of a node in tokens; unset, 128, at most the encoder's input length.",
+        ),
     ] = None,
 ) -> NodeParser:
-    """Small nodes that know what is around them; with the reranker `auto_merging`, several give way to their parent."""
+    """Small nodes with larger parents; the reranker `auto_merging` replaces several nodes by their parent."""
     from ..encoders.tokens import default_chunk_size
     from .hierarchical import HierarchicalChunker
 
@@ -207,7 +207,7 @@ def hierarchical(
 
 
 def none(callback_manager: CallbackManager) -> NodeParser:
-    """Cuts nothing: a document is a node, as far as the encoder sees it whole."""
+    """No splitting: each document is a node, unless it is longer than the encoder's input."""
     from .whole_document import WholeDocument
 
     return WholeDocument(callback_manager=callback_manager)
@@ -222,11 +222,11 @@ def _sized(
     size = chunk_size or default_chunk_size(encoder)
     if overlap is not None and overlap >= size:
         raise ComponentError(
-            f"chunker: an overlap of {overlap} leaves nothing of the {size} tokens that the encoder sees"
+            f"chunker: a chunk_overlap of {overlap} is not less than the encoder's input length of {size} tokens"
         )
     return {
         "tokens": tokens_of(encoder),
         "chunk_size": size,
-        "overlap": size // 8 if overlap is None else overlap,
+        "chunk_overlap": size // 8 if overlap is None else overlap,
         "callback_manager": callback_manager,
     }

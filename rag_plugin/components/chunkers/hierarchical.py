@@ -13,10 +13,10 @@ from .span_chunker import NodeSpan, SpanChunker
 
 
 class HierarchicalChunker(SpanChunker):
-    """Small nodes that know the larger ones around them: for retrieval that gives back a parent for its children.
+    """Small nodes with the spans of their parents, for retrieval that replaces children by their parent.
 
-    Only the smallest are nodes; `parents` in their metadata are the spans of the larger ones, the nearest first, as
-    `start:end start:end`. The nodes lie one behind the other without a gap, so that a parent's text is its nodes'.
+    Only the smallest spans are nodes. `parents` in their metadata has the spans of the larger ones, the nearest first,
+    as `start:end start:end`. Nodes are contiguous, so a parent's text is the concatenation of its nodes.
 
     Attributes:
         parent_sizes: In tokens, from large to small, each larger than `chunk_size`.
@@ -24,11 +24,11 @@ class HierarchicalChunker(SpanChunker):
 
     parent_sizes: list[int] = Field(default_factory=list)
 
-    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
+    def node_spans(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         packer = self._packer(text, prose_breaks(text))
-        whole = stripped(text, (0, len(text)))
+        document_span = stripped(text, (0, len(text)))
         levels = [*(parent for parent in self.parent_sizes if parent > size), size]
-        yield from self._level(packer, whole, levels, [])
+        yield from self._level(packer, document_span, levels, [])
 
     def _level(self, packer: Packer, span: Span, sizes: list[int], parents: list[Span]) -> Iterator[NodeSpan]:
         parts = packer.pack(*span, sizes[0])

@@ -1,4 +1,4 @@
-"""Markdown: its sections with the headings above them, and the blocks that should stay whole."""
+"""Chunker `markdown`: splits Markdown at headings; tables and code blocks stay whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ATTRIBUTES = re.compile(r"\s*\{[^{}]*\}\s*$")
 
 @dataclass(frozen=True)
 class MarkdownSection:
-    """What stands between two headings, the first of them included; `path` is `/` without any heading above."""
+    """A heading with the text below it; `path` has the headings above, `/` if there is none."""
 
     start: int
     end: int
@@ -34,11 +34,11 @@ class MarkdownSection:
 
 @dataclass(frozen=True)
 class Outline:
-    """The parts of a Markdown text.
+    """The structure of a Markdown text.
 
     Attributes:
-        sections: From the first character to the last, without gaps.
-        blocks: Tables, code and HTML.
+        sections: Contiguous, from the first character to the last.
+        blocks: Spans of tables, code and HTML.
     """
 
     sections: list[MarkdownSection]
@@ -46,7 +46,7 @@ class Outline:
 
 
 def markdown_outline(text: str) -> Outline:
-    """Parse the blocks of a Markdown text."""
+    """Parse a Markdown text."""
     front = _FRONT_MATTER.match(text)
     begin = front.end() if front else 0
     lines = [begin, *(begin + match.end() for match in _NEWLINE.finditer(text[begin:])), len(text)]
@@ -74,7 +74,7 @@ def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[
     for number, (_, body, level, words) in enumerate(headings):
         end = headings[number + 1][0] if number + 1 < len(headings) else len(text)
         above = [*((depth, name) for depth, name in above if depth < level), (level, words)]
-        # A heading with nothing but a lower heading below it is no text by itself.
+        # A heading that is followed by a lower heading has no text of its own.
         if not text[body:end].strip() and number + 1 < len(headings) and headings[number + 1][2] > level:
             continue
         yield MarkdownSection(start, end, "/" + "".join(f"{name}/" for _, name in above))
@@ -82,13 +82,13 @@ def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[
 
 
 def markdown_breaks(text: str, blocks: list[Span], starts: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """How good each place is, shape (len(text) + 1,); none within a block of at most `size` tokens.
+    """Boundary strengths, shape (len(text) + 1,); 0 inside a block of at most `size` tokens.
 
     Args:
         text: The Markdown text.
-        blocks: What `markdown_outline` found.
-        starts: Where the text's tokens begin.
-        size: How many tokens a node may have.
+        blocks: The blocks of its outline.
+        starts: Offsets of the text's tokens, in characters.
+        size: The maximum size of a node in tokens.
     """
     breaks = prose_breaks(text)
     lines = line_breaks(text) if blocks else breaks
@@ -105,23 +105,23 @@ def markdown_breaks(text: str, blocks: list[Span], starts: NDArray[np.int64], si
 def _parser() -> Any:
     from markdown_it import MarkdownIt
 
-    # What stands within a paragraph is of no interest here.
+    # Inline markup is irrelevant here.
     return MarkdownIt("commonmark").enable("table").disable("inline")
 
 
 class MarkdownChunker(SpanChunker):
-    """Cuts at headings, and within a long section between paragraphs; a table or code stays whole if it fits.
+    """Splits at headings, and long sections at paragraphs; a table or code block stays whole if it fits.
 
-    The path of the headings above a node, its own included, stands in its metadata as `header_path`.
+    A node's headings, its own included, are in its metadata as `header_path`.
     """
 
-    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
+    def node_spans(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         outline = markdown_outline(text)
         if "header_path" not in document.excluded_embed_metadata_keys:
             longest = max((section.path for section in outline.sections), key=len, default="")
-            like = TextNode(metadata={**document.metadata, "header_path": longest})
-            like.excluded_embed_metadata_keys = document.excluded_embed_metadata_keys
-            size = self._left_beside(like.get_metadata_str(mode=MetadataMode.EMBED), document)
+            sample = TextNode(metadata={**document.metadata, "header_path": longest})
+            sample.excluded_embed_metadata_keys = document.excluded_embed_metadata_keys
+            size = self._size_beside(sample.get_metadata_str(mode=MetadataMode.EMBED), document)
         starts = self._tokens.starts(text)
         packer = Packer(text, starts, markdown_breaks(text, outline.blocks, starts, size))
         for section in outline.sections:

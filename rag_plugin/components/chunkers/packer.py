@@ -1,4 +1,4 @@
-"""Places to cut and a size in; the spans of nodes out."""
+"""Packs a text into spans of a maximum size, at its strongest boundaries."""
 
 from __future__ import annotations
 
@@ -19,39 +19,35 @@ Counts = Callable[[Sequence[str]], "NDArray[np.int64]"]
 
 
 class Packer:
-    """Packs one text into spans of at most so many tokens.
+    """Packs one text into spans of a maximum number of tokens.
 
-    A node ends at the best place in the second half of the size; where several are equally good, a hash of the text
-    around them decides. Since that depends on nothing that stands before, two versions of a text are cut alike again
-    soon after the place where they differ: most nodes of an edited document stay what they were, and are not encoded
-    again. Filling each node as far as it goes would move every node behind an edit.
+    A span ends at the strongest boundary in the second half of the size; among equal ones, a hash of the surrounding
+    text decides. The choice does not depend on earlier text, so two versions of a text have the same boundaries soon
+    after an edit, and most nodes of an edited document are not encoded again.
 
     Args:
         text: The whole text.
-        starts: Where its tokens begin, ascending.
-        breaks: How good each place is for a node to begin, shape (len(text) + 1,).
+        starts: Offsets of its tokens in characters, ascending.
+        breaks: Boundary strengths, shape (len(text) + 1,).
     """
 
     def __init__(self, text: str, starts: NDArray[np.int64], breaks: NDArray[np.uint8]) -> None:
         self._text, self._starts, self._breaks = text, starts, breaks
 
-    def _before(self, place: int) -> int:
-        """How many tokens begin before a place."""
-        return int(np.searchsorted(self._starts, place))
+    def _before(self, offset: int) -> int:
+        """The number of tokens that start before an offset."""
+        return int(np.searchsorted(self._starts, offset))
 
     def tokens(self, start: int, end: int) -> int:
-        """How many tokens begin within a span."""
+        """The number of tokens that start within a span."""
         return self._before(end) - self._before(start)
 
     def pack(self, start: int, end: int, size: int, overlap: int = 0, *, full: bool = False) -> list[Span]:
-        """Spans that lie one behind the other from `start` to `end`, each with at most `size` tokens.
+        """Contiguous spans from `start` to `end` of at most `size` tokens each.
 
         Args:
-            start: The first character.
-            end: The end, in characters.
-            size: The most tokens of a span.
-            overlap: How many of them may be shared with the span before, beginning at a sentence where there is one.
-            full: Fill each span as far as words allow, whatever the place.
+            overlap: How many tokens a span may share with the previous one, from the start of a sentence if possible.
+            full: Fill each span as far as words allow, whatever the strength of the boundary.
         """
         if self.tokens(start, end) <= size:
             return [(start, end)]
@@ -61,55 +57,55 @@ class Packer:
         return [bodies[0], *((self._shared(start, begin, overlap, full), stop) for begin, stop in bodies[1:])]
 
     def fit(self, spans: Iterable[Span], size: int, counts: Counts, *, strip: bool = True) -> list[Span]:
-        """The spans, those that have more than `size` tokens by themselves divided; without white space at their ends.
+        """The spans without white space at their ends; those with more than `size` tokens on their own are divided.
 
-        A part can have more tokens than the whole had there, since a word that is cut is divided otherwise.
+        A part can have more tokens than the whole text has there, since a word at its edge is tokenized differently.
         """
 
         def trimmed(span: Span) -> Span:
             return stripped(self._text, span) if strip else span
 
         done: list[Span] = []
-        waiting = [(trimmed(span), size) for span in spans]
-        while waiting:
-            texts = [self._text[slice(*span)] for span, _ in waiting]
-            again: list[tuple[Span, int]] = []
-            for (span, most), tokens in zip(waiting, counts(texts).tolist()):
-                if tokens <= size or most == 1:
+        pending = [(trimmed(span), size) for span in spans]
+        while pending:
+            texts = [self._text[slice(*span)] for span, _ in pending]
+            divided: list[tuple[Span, int]] = []
+            for (span, limit), tokens in zip(pending, counts(texts).tolist()):
+                if tokens <= size or limit == 1:
                     done.append(span)
                 else:
-                    smaller = most * 3 // 4
-                    again += [(trimmed(part), smaller) for part in self.pack(*span, smaller)]
-            waiting = again
+                    smaller = limit * 3 // 4
+                    divided += [(trimmed(part), smaller) for part in self.pack(*span, smaller)]
+            pending = divided
         return sorted(span for span in done if span[0] < span[1])
 
     def _bodies(self, start: int, end: int, size: int, full: bool) -> list[Span]:
         spans = []
-        least = size if full else (size + 1) // 2
+        minimum = size if full else (size + 1) // 2
         last = self._before(end)
         while last - (first := self._before(start)) > size:
-            # What is left for the last span should not be a scrap.
-            most = size if full else min(size, last - first - least)
-            cut = self._best(self._place(first + least, start), self._place(first + most, start), start, full)
+            # Leave enough tokens for the last span.
+            maximum = size if full else min(size, last - first - minimum)
+            cut = self._best(self._offset(first + minimum, start), self._offset(first + maximum, start), start, full)
             spans.append((start, cut))
             start = cut
         spans.append((start, end))
         return spans
 
-    def _place(self, token: int, start: int) -> int:
-        """Where a token begins, and in any case behind `start`: a character can have more tokens than a node holds."""
-        place = int(self._starts[token])
-        if place > start:
-            return place
-        behind = int(np.searchsorted(self._starts, start, side="right"))
-        return int(self._starts[behind]) if behind < len(self._starts) else len(self._text)
+    def _offset(self, token: int, start: int) -> int:
+        """The offset of a token, at least that of the next one behind `start`: one character can have many tokens."""
+        offset = int(self._starts[token])
+        if offset > start:
+            return offset
+        following = int(np.searchsorted(self._starts, start, side="right"))
+        return int(self._starts[following]) if following < len(self._starts) else len(self._text)
 
     def _best(self, low: int, high: int, start: int, full: bool) -> int:
-        """The best place from `low` to `high`; where there is none, the last good one before, else `high` itself."""
+        """The strongest boundary from `low` to `high`; without one, the last boundary before, else `high` itself."""
         if not full:
             window = self._breaks[low : high + 1]
             strongest = window.max()
-            if strongest <= WORD:  # a shorter node is better than a torn line
+            if strongest <= WORD:  # prefer a shorter node to a split line
                 earlier = np.flatnonzero(self._breaks[start + 1 : low] >= LINE)
                 if earlier.size:
                     return start + 1 + int(earlier[-1])
@@ -124,16 +120,16 @@ class Packer:
             cut -= 1
         return cut if cut > start + 1 else high
 
-    def _rank(self, place: int) -> tuple[int, int]:
-        return zlib.crc32(self._text[max(0, place - 24) : place + 24].encode("utf-8", "surrogatepass")), place
+    def _rank(self, offset: int) -> tuple[int, int]:
+        return zlib.crc32(self._text[max(0, offset - 24) : offset + 24].encode("utf-8", "surrogatepass")), offset
 
     def _shared(self, start: int, begin: int, overlap: int, full: bool) -> int:
-        """Where a span begins that shares what stands before `begin`, at most `overlap` tokens of it."""
+        """The start of a span that shares at most `overlap` tokens before `begin`."""
         earliest = max(start, int(self._starts[max(0, self._before(begin) - overlap)]))
         if full:
             strong = weak = np.flatnonzero(self._breaks[earliest:begin])
         else:
-            # What stands above a heading is about something else.
+            # Text above a heading belongs to another topic.
             headings = np.flatnonzero(self._breaks[earliest : begin + 1] >= HEADING)
             earliest += int(headings[-1]) if headings.size else 0
             window = self._breaks[earliest:begin]
@@ -145,7 +141,7 @@ class Packer:
 
 
 def _joins(pair: str) -> bool:
-    """Whether two neighbouring characters are one sign for the eye: a letter and its accent, an emoji and its skin."""
+    """Whether two adjacent characters are displayed as one: a letter and its accent, an emoji and its modifier."""
     if len(pair) < 2:
         return False
     code = ord(pair[1])

@@ -1,4 +1,4 @@
-"""Chunkers `sentence` and `token`: prose cut at sentences or at words."""
+"""Chunkers `sentence` and `token`: split prose at sentences or at words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ProseChunker(SpanChunker):
-    """Cuts where `breaks` says that places are good, or at any word and as late as possible (`full`)."""
+    """Splits at the best boundaries of `breaks`, or with `full` at the last one that fits."""
 
     full: bool = False
     _breaks: Callable[[str], NDArray[np.uint8]] = PrivateAttr()
@@ -26,6 +26,6 @@ class ProseChunker(SpanChunker):
         super().__init__(tokens, **fields)
         self._breaks = breaks
 
-    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
+    def node_spans(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         for span in self._spans(self._packer(text, self._breaks(text)), 0, len(text), size, full=self.full):
             yield NodeSpan(*span)

@@ -12,14 +12,11 @@ from .span_chunker import NodeSpan, SpanChunker
 
 
 class SentenceWindowChunker(SpanChunker):
-    """Each sentence is a node; the sentences around it stand in its metadata as `window`, for the LLM to read.
-
-    As LlamaIndex's `SentenceWindowNodeParser`, with the window as it stands in the document.
-    """
+    """Each sentence is a node; the text around it, as in the document, is in its metadata as `window`."""
 
     window_size: int = Field(default=3, ge=0)
 
-    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
+    def node_spans(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
         packer = self._packer(text, prose_breaks(text))
         starts = sentence_starts(text)
         ends = [*starts[1:], len(text)]

@@ -1,4 +1,4 @@
-"""The chunkers: LlamaIndex node parsers that cut a document at exact places, by sizes in the encoder's own tokens."""
+"""The base class of the chunkers: a LlamaIndex node parser whose nodes are exact spans of the document."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeSpan:
-    """A node to be: its place in the document, and what its metadata has besides the document's."""
+    """The span of a node in characters, and its metadata besides the document's."""
 
     start: int
     end: int
@@ -34,12 +34,12 @@ class SpanChunker(NodeParser):
     """A chunker whose nodes are spans of the document: `document.text[node.start_char_idx:node.end_char_idx]`.
 
     Attributes:
-        chunk_size: The most tokens a node has, the metadata that is encoded with it included.
-        overlap: How many of them it may share with the node before.
+        chunk_size: The maximum size of a node in tokens, including the metadata that is encoded with it.
+        chunk_overlap: How many tokens a node may share with the previous one.
     """
 
     chunk_size: int = Field(gt=0)
-    overlap: int = Field(default=0, ge=0)
+    chunk_overlap: int = Field(default=0, ge=0)
     _tokens: Tokens = PrivateAttr()
 
     def __init__(self, tokens: Tokens, **fields: Any) -> None:
@@ -47,30 +47,32 @@ class SpanChunker(NodeParser):
         self._tokens = tokens
 
     @abstractmethod
-    def spans_of(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
-        """The spans_of of a document that is longer than `size` tokens, or is to be cut in any case."""
+    def node_spans(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:
+        """The spans of a document's nodes, of at most `size` tokens each."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        return cls.__name__
 
     def _parse_nodes(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> list[BaseNode]:
-        return [node for document in nodes for node in self._cut(document)]
+        return [node for document in nodes for node in self._split(document)]
 
-    def _cut(self, document: BaseNode) -> Iterator[BaseNode]:
+    def _split(self, document: BaseNode) -> Iterator[BaseNode]:
         text = document.get_content(metadata_mode=MetadataMode.NONE)
-        spans_of = [piece for piece in self.spans_of(document, text, self._size(document)) if piece.end > piece.start]
-        made = build_nodes_from_splits(
-            [text[piece.start : piece.end] for piece in spans_of], document, id_func=self.id_func
-        )
-        for piece, node in zip(spans_of, made):
-            # Of a key that the document has already, its own value stays.
-            node.metadata = {key: value for key, value in piece.metadata.items() if key not in document.metadata}
-            node.start_char_idx, node.end_char_idx = piece.start, piece.end
+        spans = [span for span in self.node_spans(document, text, self._size(document)) if span.end > span.start]
+        nodes = build_nodes_from_splits([text[span.start : span.end] for span in spans], document, id_func=self.id_func)
+        for span, node in zip(spans, nodes):
+            # The document's own metadata has precedence.
+            node.metadata = {key: value for key, value in span.metadata.items() if key not in document.metadata}
+            node.start_char_idx, node.end_char_idx = span.start, span.end
             yield node
 
     def _size(self, document: BaseNode) -> int:
-        """What is left of the size for text, once the metadata that is encoded with it has its tokens."""
+        """The tokens that remain for text beside the metadata that is encoded with it."""
         metadata = document.get_metadata_str(mode=MetadataMode.EMBED)
-        return self._left_beside(metadata, document)
+        return self._size_beside(metadata, document)
 
-    def _left_beside(self, metadata: str, document: BaseNode) -> int:
+    def _size_beside(self, metadata: str, document: BaseNode) -> int:
         if not metadata:
             return self.chunk_size
         left = self.chunk_size - int(self._tokens.counts([f"{metadata}\n\n"])[0])
@@ -79,10 +81,10 @@ class SpanChunker(NodeParser):
         return left
 
     def _postprocess_parsed_nodes(self, nodes: list[BaseNode], parent_doc_map: dict[str, Document]) -> list[BaseNode]:
-        # LlamaIndex looks for the text again, and finds the wrong place where a text occurs twice.
-        places = [(node.start_char_idx, node.end_char_idx) for node in nodes if isinstance(node, TextNode)]
+        # LlamaIndex searches the text again, and finds the wrong offset if a text occurs twice.
+        offsets = [(node.start_char_idx, node.end_char_idx) for node in nodes if isinstance(node, TextNode)]
         done = super()._postprocess_parsed_nodes(nodes, parent_doc_map)
-        for node, (start, end) in zip(done, places):
+        for node, (start, end) in zip(done, offsets):
             assert isinstance(node, TextNode)
             node.start_char_idx, node.end_char_idx = start, end
         return done
@@ -91,17 +93,17 @@ class SpanChunker(NodeParser):
         return Packer(text, self._tokens.starts(text), breaks)
 
     def _spans(self, packer: Packer, start: int, end: int, size: int, *, full: bool = False) -> list[Span]:
-        spans = packer.pack(start, end, size, min(self.overlap, size // 2), full=full)
+        spans = packer.pack(start, end, size, min(self.chunk_overlap, size // 2), full=full)
         return packer.fit(spans, size, self._tokens.counts)
 
 
 def no_room(left: int, size: int) -> str:
-    """What to tell of a document whose metadata leaves its text too little."""
+    """The message for metadata that leaves too few tokens for text."""
     return (
-        f"the metadata that is encoded with its text leaves {max(0, left)} of {size} tokens for the text; take long "
-        "fields out of chunker.embed_metadata"
+        f"the metadata that is encoded with its text leaves {max(0, left)} of {size} tokens for the text; remove long "
+        "fields from chunker.embed_metadata"
     )
 
 
 ADDED_METADATA = ("line", "page", "header_path", "language", "window", "parents")
-"""What a node's metadata can have besides the document's."""
+"""Metadata keys of nodes besides the document's."""

@@ -11,12 +11,12 @@ from llama_index.core.schema import BaseNode, MetadataMode
 
 
 class WholeDocument(NodeParser):
-    """One node per document, its text as it is."""
+    """One node for each document, with its whole text."""
 
     def _parse_nodes(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> list[BaseNode]:
-        whole = []
+        documents = []
         for node in nodes:
             text = node.get_content(metadata_mode=MetadataMode.NONE)
             if text.strip():
-                whole += build_nodes_from_splits([text], node, id_func=self.id_func)
-        return list(whole)
+                documents += build_nodes_from_splits([text], node, id_func=self.id_func)
+        return list(documents)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def prompt_helpers(llm: LLM) -> tuple[PromptHelper, ChatPromptHelper]:
     """The helpers that pack nodes into the context of this LLM, counting in its own tokens where it is in reach."""
     from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
-    from llama_index.core.utilities.token_counting import TokenEstimator
+    from llama_index.core.utilities.token_counting import TokenCounter
 
-    class Counter(TokenEstimator):
+    class Counter(TokenCounter):
         """Counts messages as it counts text; LlamaIndex's counts what they say by its global tokenizer."""
 
         def estimate_tokens_in_messages(self, messages: list[ChatMessage]) -> int:

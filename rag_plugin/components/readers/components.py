@@ -1,4 +1,4 @@
-"""Readers: where the documents come from."""
+"""Readers: they load the documents."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def directory(
         list[str] | None,
         Field(
             min_length=1,
-            description="Patterns as in .gitignore, such as `docs/**/*.md`; unset, every file of a known kind.",
+            description="Patterns as in .gitignore, such as `docs/**/*.md`; unset, every supported file type.",
         ),
     ] = None,
     exclude: Annotated[list[str] | None, Field(description="Patterns of files to leave out, as in .gitignore.")] = None,
-    recursive: Annotated[bool, Field(description="Whether to look into folders of the folder.")] = True,
-    hidden: Annotated[bool, Field(description="Whether to read what begins with a dot.")] = False,
+    recursive: Annotated[bool, Field(description="Whether to read subfolders.")] = True,
+    hidden: Annotated[
+        bool, Field(description="Whether to read files and folders whose names start with a dot.")
+    ] = False,
     follow_links: Annotated[
-        bool, Field(description="Whether to follow symbolic links, which may lead out of the folder.")
+        bool, Field(description="Whether to follow symbolic links, which may point outside the folder.")
     ] = False,
 ) -> BaseReader:
     """The files of a folder: text, Markdown, HTML, and with `rag-plugin[files]` PDF, Word, slides, sheets, e-books."""
@@ -39,20 +41,21 @@ def directory(
     )
 
 
-def _distinct_text(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+def _text_is_named(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
     if settings["text"] == []:
-        yield "text", "no field is named", "name the field that holds the text"
+        yield "text", "the list is empty", "name the field that contains the text"
 
 
-@rule(_distinct_text)
+@rule(_text_is_named)
 def jsonl(
     *,
     path: Annotated[Path, Field(description="The file, one JSON object a line, in UTF-8.")],
     text: Annotated[
-        str | list[str], Field(description="The field that holds the text, or several, joined by a newline.")
+        str | list[str], Field(description="The field that contains the text, or several, joined by a newline.")
     ] = "text",
     id: Annotated[
-        str | None, Field(description="The field that is the document's id; unset, the id follows from the record.")
+        str | None,
+        Field(description="The field that contains the document's id; unset, the id is a hash of the record."),
     ] = None,
     metadata: Annotated[list[str] | None, Field(description="Fields that become the document's metadata.")] = None,
 ) -> BaseReader:

@@ -1,4 +1,4 @@
-"""Readers that list before they read: a folder of files, and a file of JSON records."""
+"""The reader `directory`: the files of a folder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from llama_index.core.schema import Document
 
 from ...errors import ComponentError
 from ...protocols import Listed, Unlisted
-from .listing_reader import ListingReader, _document
+from .listing_reader import ListingReader, make_document
 from .text_extraction import FORMATS, extract
 
 _log = logging.getLogger(__name__)
+
+_CLOCK_RESOLUTION_NANOSECONDS = 2_000_000_000
 
 
 class DirectoryReader(ListingReader):
     """The files of a folder, each a document whose id is its path relative to the folder, with `/`.
 
-    Without `include`, files whose suffix is in `file_formats.FORMATS` are documents. Hidden files and
-    folders are left out, and so are links, which may lead anywhere.
+    Without `include`, files whose suffix is in `text_extraction.FORMATS` are read. Hidden files and folders are
+    skipped, and so are links, which may point outside the folder.
     """
 
     def __init__(
@@ -46,8 +48,8 @@ class DirectoryReader(ListingReader):
 
     def list_documents(self) -> Iterator[Listed | Unlisted]:
         if not self.root.is_dir():
-            what = "this is not a folder" if self.root.exists() else "there is no such folder"
-            raise ComponentError(f"reader 'directory': {self.root}: {what}")
+            problem = "this is not a folder" if self.root.exists() else "there is no such folder"
+            raise ComponentError(f"reader 'directory': {self.root}: {problem}")
         skipped: Counter[str] = Counter()
         unreadable: list[OSError] = []
         entered = {os.path.realpath(self.root)}
@@ -58,14 +60,14 @@ class DirectoryReader(ListingReader):
                 if item is not None:
                     yield item
             while unreadable:
-                yield self._closed(unreadable.pop())
+                yield self._unlisted_folder(unreadable.pop())
         while unreadable:
-            yield self._closed(unreadable.pop())
+            yield self._unlisted_folder(unreadable.pop())
         if skipped:
-            listing = ", ".join(f"{count} {what}" for what, count in skipped.most_common(8))
-            _log.warning("%s: files that are no documents for this reader: %s", self.root, listing)
+            listing = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(8))
+            _log.warning("%s: skipped files: %s", self.root, listing)
 
-    def _closed(self, error: OSError) -> Unlisted:
+    def _unlisted_folder(self, error: OSError) -> Unlisted:
         name = os.path.relpath(error.filename or self.root, self.root).replace(os.sep, "/")
         if name == ".":
             raise ComponentError(f"reader 'directory': {self.root}: {error.strerror}") from error
@@ -81,7 +83,7 @@ class DirectoryReader(ListingReader):
                 skipped["links to folders (follow_links: true reads them)"] += 1
                 return False
             if any(real == seen or seen.startswith(real + os.sep) for seen in entered):
-                return False  # a loop
+                return False  # a cycle of links
             entered.add(real)
         return True
 
@@ -104,26 +106,26 @@ class DirectoryReader(ListingReader):
         try:
             status = path.stat()
         except OSError as error:
-            return Unlisted(relative, f"the file cannot be looked at: {error.strerror}")
+            return Unlisted(relative, f"the file cannot be opened: {error.strerror}")
         if not stat.S_ISREG(status.st_mode):
             skipped["pipes, sockets or devices"] += 1
             return None
         if _shown(relative) != relative:
             return Unlisted(_shown(relative), "its name is not UTF-8")
-        return Listed(relative, _file_change_token(status), lambda: self._load(path, relative))
+        return Listed(relative, _change_token(status), lambda: self._load(path, relative))
 
     def _load(self, path: Path, relative: str) -> Document:
         text = extract(path, relative)
-        return _document(text, relative, {"file_path": relative, "file_name": path.name})
+        return make_document(text, relative, {"file_path": relative, "file_name": path.name})
 
 
 def _shown(name: str) -> str:
-    """A file's name as text: bytes that are no UTF-8 are written out."""
+    """A file's name as text, with escapes for bytes that are not UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _file_change_token(status: os.stat_result) -> str | None:
-    # A file that changed just now may change again within the clock's grain: then only its content tells.
-    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < 2_000_000_000:
+def _change_token(status: os.stat_result) -> str | None:
+    # A file that changed just now may change again within the clock's resolution.
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _CLOCK_RESOLUTION_NANOSECONDS:
         return None
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"

@@ -1,4 +1,4 @@
-"""A reader of JSON Lines: each record of the file is a document."""
+"""The reader `jsonl`: the records of a JSON Lines file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from llama_index.core.schema import Document
 
 from ...errors import ComponentError, DocumentError
 from ...protocols import Listed, Unlisted
-from .listing_reader import ListingReader, _document, _whole
+from .listing_reader import ListingReader, make_document, without_surrogates
 
 
 class JsonlReader(ListingReader):
-    """The records of a JSON Lines file, each a document.
+    """Each record of a JSON Lines file is a document.
 
     Args:
-        path: A UTF-8 file, one JSON object a line; empty lines are passed over.
-        text: The field that holds the text, or several whose values are joined by a newline.
-        id_field: The field that is the document's id; without it the id follows from the text.
+        path: A UTF-8 file with one JSON object on each line; empty lines are skipped.
+        text: The field that contains the text, or several whose values are joined by a newline.
+        id_field: The field that contains the document's id; None for a hash of the record.
         metadata: Fields that become the document's metadata.
     """
 
@@ -37,37 +37,37 @@ class JsonlReader(ListingReader):
             with self.path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if line.strip():
-                        yield self._listed(line, number, position, seen)
+                        yield self._item(line, number, position, seen)
                     position += len(line)
         except OSError as error:
             raise ComponentError(f"reader 'jsonl': {self.path}: {error.strerror}") from error
 
-    def _listed(self, line: bytes, number: int, position: int, seen: dict[str, int]) -> Listed | Unlisted:
-        where = f"line {number}"
+    def _item(self, line: bytes, number: int, position: int, seen: dict[str, int]) -> Listed | Unlisted:
+        location = f"line {number}"
         try:
             record = _parsed(line)
         except ValueError as error:
-            # With ids, any record that is missing may be the one that stood here.
-            return Unlisted(where, str(error), prefix="" if self._id else None)
+            # With ids, this line may be any record that is missing.
+            return Unlisted(location, str(error), prefix="" if self._id else None)
         digest = _digest(line)
         missing = next((field for field in self._text if field not in record), None)
         if self._id is None:
             if missing is not None:
-                return Unlisted(where, _lacks(record, missing))
+                return Unlisted(location, _lacks(record, missing))
             seen[digest] = seen.get(digest, 0) + 1
             name = digest[:32] if seen[digest] == 1 else f"{digest[:32]}#{seen[digest]}"
         else:
             if self._id not in record:
-                return Unlisted(where, _lacks(record, self._id))
+                return Unlisted(location, _lacks(record, self._id))
             if record[self._id] in (None, ""):
-                return Unlisted(where, f"the id in the field {self._id!r} is empty")
+                return Unlisted(location, f"the id in the field {self._id!r} is empty")
             name = str(record[self._id])
             if name in seen:
-                return Unlisted(where, f"the id {name!r} stands on line {seen[name]} already")
+                return Unlisted(location, f"the id {name!r} is already used on line {seen[name]}")
             seen[name] = number
             if missing is not None:
-                return Unlisted(name, f"{where}: {_lacks(record, missing)}")
-        # The record is read again when it is needed: a long file is never in memory as a whole.
+                return Unlisted(name, f"{location}: {_lacks(record, missing)}")
+        # The record is read again on demand, so that a long file is never held in memory.
         return Listed(name, digest, lambda: self._load(name, position, len(line), digest))
 
     def _load(self, name: str, position: int, length: int, digest: str) -> Document:
@@ -81,19 +81,19 @@ class JsonlReader(ListingReader):
             raise DocumentError(name, "the file changed while it was being read; sync again")
         record = _parsed(line)
         text = "\n".join(_as_text(record[field]) for field in self._text)
-        return _document(text, name, {field: record[field] for field in self._metadata if field in record})
+        return make_document(text, name, {field: record[field] for field in self._metadata if field in record})
 
 
 def _digest(line: bytes) -> str:
-    return hashlib.sha256(line.strip()).hexdigest()  # how it ends may change when another is put behind it
+    return hashlib.sha256(line.strip()).hexdigest()  # the line end may change when a record is appended
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    """The record of a line; raises `ValueError` with the reason where there is none."""
+    """The record of a line; raises `ValueError` with the reason if there is none."""
     try:
         record = json.loads(line.decode("utf-8-sig").strip())
-        if b"\\ud" in line.lower():  # only an escape can give half a surrogate pair
-            record = json.loads(_whole(json.dumps(record, ensure_ascii=False)))
+        if b"\\ud" in line.lower():  # only an escape can contain a lone surrogate
+            record = json.loads(without_surrogates(json.dumps(record, ensure_ascii=False)))
     except UnicodeDecodeError:
         raise ValueError("the line is not UTF-8") from None
     except RecursionError:

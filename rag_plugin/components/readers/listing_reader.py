@@ -1,4 +1,4 @@
-"""The base of the readers here: they list their documents before they read any."""
+"""The base class of readers that list their documents before reading them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 class ListingReader(BaseReader):
-    """Gives LlamaIndex's `load_data` to a reader that lists its documents."""
+    """Implements LlamaIndex's `load_data` by `list_documents`."""
 
     def list_documents(self) -> Iterator[Listed | Unlisted]:
         raise NotImplementedError
 
     def load_data(self, *args: Any, **kwargs: Any) -> list[Document]:
-        """Every document; one that cannot be read is left out with a warning."""
+        """All documents; unreadable ones are skipped with a warning."""
         documents = []
         for item in self.list_documents():
             if isinstance(item, Unlisted):
@@ -36,18 +36,18 @@ class ListingReader(BaseReader):
         return documents
 
 
-def _whole(text: str) -> str:
-    """Text with U+FFFD for each half of a surrogate pair, which no encoding can keep."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
-
-
-def _document(text: str, name: str, metadata: dict[str, Any]) -> Document:
-    # Nothing of the metadata is encoded or put before the LLM: paths and dates would change the vectors.
+def make_document(text: str, document_id: str, metadata: dict[str, Any]) -> Document:
+    """A document whose metadata is excluded from encoding and prompts: paths and dates would change the vectors."""
     keys = [*metadata, "line", "page"]
     return Document(
-        text=_whole(text),
-        id_=name,
+        text=without_surrogates(text),
+        id_=document_id,
         metadata=metadata,
         excluded_embed_metadata_keys=keys,
         excluded_llm_metadata_keys=keys,
     )
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate, which is not representable in UTF-8."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)

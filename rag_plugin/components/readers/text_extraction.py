@@ -1,4 +1,4 @@
-"""A file in, its text out: which suffix is read how, and how the bytes of a text file become text."""
+"""Text extraction: the text of a file by its suffix, and the decoding of text files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TEXT = """
 .text .textile .toml .ts .tsv .tsx .txt .vtt .wiki .xml .yaml .yml
 """.split()
 
-# LlamaIndex's own file readers, and what each of them needs besides llama-index-readers-file.
+# LlamaIndex's own file readers.
 _LLAMA_INDEX = {
     ".docx": "DocxReader",
     ".epub": "EpubReader",
@@ -35,15 +35,15 @@ _LLAMA_INDEX = {
     ".xlsx": "PandasExcelReader",
 }
 
-# EbookLib and html2text, which EpubReader needs, are AGPL and GPL: an extra of their own, for who agrees.
+# EpubReader needs EbookLib (AGPL) and html2text (GPL), so it has an extra of its own.
 _EXTRA = {".epub": "epub"}
 
 
 def extract(path: Path, document_id: str) -> str:
-    """The text of a file; pages are divided by form feeds where the format has pages.
+    """The text of a file, with form feeds between pages if the format has pages.
 
     Raises:
-        DocumentError: With the reason why there is none.
+        DocumentError: The file contains no text, or cannot be read.
     """
     read = FORMATS.get(path.suffix.lower(), _text)
     try:
@@ -54,7 +54,7 @@ def extract(path: Path, document_id: str) -> str:
         raise DocumentError(document_id, f"the file cannot be read: {error.strerror or error}") from error
     except RecursionError as error:
         raise DocumentError(document_id, "the file is nested too deeply") from error
-    except Exception as error:  # the seam to the format readers: a broken file can make them raise anything
+    except Exception as error:  # the seam to the format readers
         reason = " ".join(str(error).split()) or "no reason given"
         raise DocumentError(document_id, f"it is broken: {type(error).__name__}: {reason}") from error
 
@@ -64,10 +64,10 @@ def _text(path: Path, document_id: str) -> str:
 
 
 def decode(raw: bytes, document_id: str) -> str:
-    """Bytes as text, newlines as `\\n`: by their byte order mark, as UTF-8, else by the best guess there is.
+    """Decode bytes by their byte order mark, as UTF-8, or by detection; newlines become `\\n`.
 
     Raises:
-        DocumentError: The bytes are no text.
+        DocumentError: The bytes are not text.
     """
     for mark, encoding in _MARKS:
         if raw.startswith(mark):
@@ -95,7 +95,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
 
 
 def is_text(text: str) -> bool:
-    """Whether a decoded text is text: at most one character in fifty is a control character."""
+    """Whether at most one character in fifty is a control character."""
     return len(_CONTROL.findall(text)) * 50 <= len(text)
 
 
@@ -108,12 +108,12 @@ def _guess(raw: bytes, document_id: str) -> str:
     best = matches.best()
     if best is None:
         raise DocumentError(document_id, "it is not UTF-8, and no other encoding fits it")
-    for match in matches:  # of several that fit equally well the one that is used most
+    for match in matches:  # cp1252 is the most common of several equal candidates
         if "cp1252" in match.could_be_from_charset and (match.chaos, match.coherence) == (best.chaos, best.coherence):
             best = match
     text = str(best)
     character, times = Counter(text).most_common(1)[0]
-    if times * 2 > len(text) and not character.isascii():  # padding; every encoding of single bytes fits that
+    if times * 2 > len(text) and not character.isascii():  # padding, which fits every single-byte encoding
         raise DocumentError(document_id, "it is binary data, not text")
     _log.info("%s: not UTF-8, read as %s", document_id, best.encoding)
     return text
@@ -124,7 +124,7 @@ _BLOCKS = (
     "h4 h5 h6 header hr li main nav ol p section summary table td th title tr ul"
 ).split()
 _NO_TEXT = ("script", "style", "template", "noscript")
-_INDENT = "\ue000"  # stands for a space that code begins with, until all other space is collapsed
+_INDENT = "\ue000"  # replaces the indentation of code while white space is collapsed
 
 
 def _html(path: Path, document_id: str) -> str:
@@ -145,19 +145,18 @@ def _html(path: Path, document_id: str) -> str:
 
 
 def _html_text(soup: Any) -> str:
-    """The text of all elements, blocks on lines of their own.
+    """The text of all elements, with block elements on their own lines.
 
-    Not by changing the tree: an element that is never closed holds all that follows, and each change would walk
-    through all of it.
+    The tree is not modified: an unclosed element contains everything after it, and each change would traverse it.
     """
     from bs4.element import CData, PreformattedString
 
     pieces: list[str] = []
-    waiting: list[Any] = [soup]
-    while waiting:
-        item = waiting.pop()
+    pending: list[Any] = [soup]
+    while pending:
+        item = pending.pop()
         if isinstance(item, str):
-            if not isinstance(item, PreformattedString) or isinstance(item, CData):  # a comment, a declaration
+            if not isinstance(item, PreformattedString) or isinstance(item, CData):  # no comment or declaration
                 pieces.append(item)
         elif item.name == "pre":
             code = re.sub(r"(?m)^[ \t]+", lambda indent: _INDENT * len(indent[0].expandtabs()), item.get_text())
@@ -165,7 +164,7 @@ def _html_text(soup: Any) -> str:
         elif item.name not in _NO_TEXT:
             around = ["\n"] if item.name in _BLOCKS else []
             pieces += around
-            waiting += [*around, *reversed(item.contents)]
+            pending += [*around, *reversed(item.contents)]
     return "".join(pieces)
 
 
@@ -178,11 +177,11 @@ def _by_llama_index(name: str) -> Callable[[Path, str], str]:
             missing = error.name or str(error).partition("\n")[0]
             extra = _EXTRA.get(path.suffix.lower(), "files")
             hint = f'pip install "rag-plugin[{extra}]"'
-            raise DocumentError(document_id, f"files of this kind need a package ({missing}): {hint}") from error
+            raise DocumentError(document_id, f"this file type needs a package ({missing}): {hint}") from error
         texts = [page.text for page in pages]
         text = ("\f" if name == "PDFReader" else "\n\n").join(texts)
         if not text.strip():
-            raise DocumentError(document_id, "no text can be taken from it; pages that are images need OCR first")
+            raise DocumentError(document_id, "it contains no text; scanned pages need OCR first")
         return text.replace("\0", "")
 
     return read
@@ -196,30 +195,30 @@ def _loaded(reader: Any, path: Path) -> list[Any]:
     if hasattr(reader, "raise_on_error"):
         reader.raise_on_error = True
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the format's package, to its programmer
+        warnings.simplefilter("ignore")  # of the format's package
         try:
             return reader.load_data(path)  # type: ignore[no-any-return]
-        except RetryError as error:  # some readers try three times, and then say only that they did
+        except RetryError as error:  # of readers that retry
             raise error.last_attempt.exception() or error from None
 
 
 def _notebook(path: Path, document_id: str) -> str:
-    # LlamaIndex's reader drops all cells before the first one of code.
+    # LlamaIndex's reader drops all cells before the first code cell.
     book = json.loads(decode(path.read_bytes(), document_id))
     try:
         cells = book["cells"] if "cells" in book else [cell for sheet in book["worksheets"] for cell in sheet["cells"]]
         title = book.get("metadata", {}).get("title", "")
         texts = [title, *("".join(cell.get("source", cell.get("input", ""))) for cell in cells)]
     except (AttributeError, KeyError, TypeError):
-        raise DocumentError(document_id, "it is no notebook: it has no cells") from None
+        raise DocumentError(document_id, "it is not a notebook: it has no cells") from None
     text = "\n\n".join(text.strip("\n") for text in texts if text.strip())
     if not text:
-        raise DocumentError(document_id, "no text can be taken from it")
+        raise DocumentError(document_id, "it contains no text")
     return text + "\n"
 
 
 def _llama_index_readers() -> Any:
-    # Importing them sets up the root logger, which belongs to the application.
+    # Importing them configures the root logger, which belongs to the application.
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -235,4 +234,4 @@ FORMATS: dict[str, Callable[[Path, str], str]] = {
     ".ipynb": _notebook,
     **{suffix: _by_llama_index(name) for suffix, name in _LLAMA_INDEX.items()},
 }
-"""Suffix, in lower case, to the function that takes the text out of such a file."""
+"""The extraction function by lower-case suffix."""

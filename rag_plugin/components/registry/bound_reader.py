@@ -1,4 +1,4 @@
-"""A LlamaIndex reader whose `load_data` takes arguments, with those arguments."""
+"""A LlamaIndex reader with the arguments of its `load_data`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from llama_index.core.schema import Document
 
 
 class BoundReader(BaseReader):
-    """A LlamaIndex reader together with the arguments of its `load_data`."""
+    """Passes fixed arguments to another reader's `load_data`."""
 
     def __init__(self, reader: BaseReader, arguments: dict[str, Any]) -> None:
         self.reader, self.arguments = reader, arguments
 
     def load_data(self, *args: Any, **kwargs: Any) -> list[Document]:
-        """What the reader loads with these arguments."""
+        """The reader's documents for these arguments."""
         load: Callable[..., list[Document]] = self.reader.load_data
         return load(*args, **{**self.arguments, **kwargs})

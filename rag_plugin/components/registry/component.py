@@ -1,8 +1,7 @@
-"""A slot and a name in, a component out: built in, from another package's entry point, or a class by its path.
+"""A component: one typed function whose signature is its schema, its defaults and its documentation.
 
-A component is one typed function: what stands before its `*` is wiring (what the engine hands it),
-what stands after it is settings (what the YAML may say). Violation a component imports only the module
-that holds the function; those modules import nothing heavy before they are called.
+Parameters before the `*` are wiring, objects that the engine hands over. Parameters after the `*` are settings of the
+YAML. Modules with component functions import nothing heavy at module level.
 """
 
 from __future__ import annotations
@@ -11,21 +10,32 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import MissingPackage, RagPluginError
-from .slots import _EVERY, WIRING
+from .slots import SLOTS, WIRING
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+Fields = dict[str, tuple[Any, Any]]
+"""Settings by name: annotation and default, `...` for a required setting."""
+
+Violation = tuple[str, str, str]
+"""One violated rule: the setting's name, what is wrong, what to do."""
+
+Rule = Callable[[dict[str, Any]], Iterable[Violation]]
+"""A check over several validated settings."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 class ComponentNotFound(RagPluginError):
-    """No component of that name can be had; `hint` says what could be done."""
+    """No component of that name is available; `hint` is what to do, `candidates` are the available names."""
 
     def __init__(self, message: str, hint: str = "", candidates: Iterable[str] = ()) -> None:
         self.message, self.hint, self.candidates = message, hint, list(candidates)
@@ -33,31 +43,35 @@ class ComponentNotFound(RagPluginError):
 
 
 class ComponentDefinitionError(RagPluginError):
-    """A component's function cannot be read as one; its author has to mend it."""
+    """A function does not follow the rules for components; its author has to change it."""
 
 
-Violation = tuple[str, str, str]
-"""What a rule found: the setting's name, what is wrong, what to do."""
-
-
-def rule(check: Callable[[dict[str, Any]], Iterable[Violation]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rule(check: Rule) -> Callable[[F], F]:
     """Attach a check over several settings to a component, for settings that contradict each other.
 
-    `check` gets the validated settings, and yields a setting's name, a message and a hint for each problem.
+    Args:
+        check: Gets the validated settings, and yields (setting, message, hint) for each problem.
     """
 
-    def attach(function: Callable[..., Any]) -> Callable[..., Any]:
-        function.rules = (*getattr(function, "rules", ()), check)  # type: ignore[attr-defined]
+    def attach(function: F) -> F:
+        function.rules = (*_rules(function), check)  # type: ignore[attr-defined]
         return function
 
     return attach
 
 
+def _rules(function: Callable[..., Any]) -> tuple[Rule, ...]:
+    return getattr(function, "rules", ())
+
+
 @dataclass(frozen=True)
 class Component:
-    """One entry of a slot, its function loaded and its signature read.
+    """One type of a slot: its function, loaded, with the schema that its signature describes.
 
-    `common` are the settings that are the slot's, not the function's.
+    Attributes:
+        origin: `built in`, or the distribution or module that the component comes from.
+        wiring: Names of the parameters before the `*`.
+        common: Names of the settings that belong to the slot and are not passed to the function.
     """
 
     slot: str
@@ -66,83 +80,119 @@ class Component:
     function: Callable[..., Any]
     wiring: tuple[str, ...]
     schema: type[BaseModel]
-    rules: tuple[Callable[[dict[str, Any]], Iterable[Violation]], ...]
+    rules: tuple[Rule, ...]
     summary: str
     common: frozenset[str] = frozenset()
 
-    def build(self, wiring: dict[str, Any], settings: dict[str, Any]) -> Any:
-        """Call the component; a package that it misses becomes `MissingPackage` with its hint."""
+    def build(self, wiring: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        """Call the function.
+
+        Raises:
+            MissingPackage: The function imports a package that is not installed.
+        """
+        own = {name: value for name, value in settings.items() if name not in self.common}
         try:
-            own = {name: value for name, value in settings.items() if name not in self.common}
             return self.function(*(wiring[name] for name in self.wiring), **own)
         except MissingPackage:
             raise
         except ModuleNotFoundError as error:
-            part = f"{self.slot} {self.name!r}"
-            missing = (error.name or "").partition(".")[0]
-            raise MissingPackage(part, error.name or str(error), missing.replace("_", "-")) from error
+            distribution = (error.name or "").partition(".")[0].replace("_", "-")
+            raise MissingPackage(f"{self.slot} {self.name!r}", error.name or str(error), distribution) from error
 
 
-def load_target(target: str) -> Callable[..., Any]:
+def load_target(target: str) -> Any:
+    """The object that `module:attribute` names."""
     module, _, attribute = target.partition(":")
-    function = getattr(importlib.import_module(module), attribute)
-    if not callable(function):
-        raise ComponentDefinitionError(f"{target} is not a function")
-    return typing.cast(Callable[..., Any], function)
+    return getattr(importlib.import_module(module), attribute)
 
 
 @cache
 def component_of(slot: str, name: str, origin: str, function: Callable[..., Any]) -> Component:
-    from pydantic import ConfigDict, create_model
+    """Read a function's signature.
 
+    Raises:
+        ComponentDefinitionError: The function is no component, or a default does not fit its own annotation.
+    """
     label = f"{slot} {name!r} of {origin} ({function.__module__}:{getattr(function, '__qualname__', function)})"
-    wiring, fields = [], {}
     parameters = list(inspect.signature(function).parameters.values())
     hints = settings_hints(function, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], label)
+    wiring: list[str] = []
+    fields: Fields = {}
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            raise ComponentDefinitionError(f"{label}: *{parameter.name} would swallow misspelt settings; name them all")
-        if parameter.kind is not parameter.KEYWORD_ONLY:
-            if parameter.name not in WIRING:
-                known = ", ".join(sorted(WIRING))
-                raise ComponentDefinitionError(
-                    f"{label}: {parameter.name!r} stands before the *, so it is wiring, and wiring is one of {known}"
-                )
+            raise ComponentDefinitionError(f"{label}: *{parameter.name} would accept misspelt settings; name them all")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints[parameter.name], default)
+        elif parameter.name in WIRING:
             wiring.append(parameter.name)
-            continue
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], default)
+        else:
+            raise ComponentDefinitionError(
+                f"{label}: {parameter.name!r} stands before the *, so it is wiring, and wiring is one of "
+                f"{', '.join(sorted(WIRING))}"
+            )
     common, rules = common_settings(slot, fields)
-    fields |= common
-    config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
-    )
     try:
-        schema = create_model(f"{slot}_{name}", __config__=config, **fields)  # type: ignore[call-overload]
+        schema = settings_model(f"{slot}_{name}", {**fields, **common}, validate_default=True)
     except Exception as error:  # the seam to pydantic's reading of foreign annotations
         raise ComponentDefinitionError(f"{label}: {type(error).__name__}: {error}") from error
-    summary = (inspect.getdoc(function) or "").strip().partition("\n\n")[0].replace("\n", " ")
-    rules = (*getattr(function, "rules", ()), *rules)
-    return Component(slot, name, origin, function, tuple(wiring), schema, rules, summary, frozenset(common))
+    _check_defaults(schema, label)
+    rules = (*_rules(function), *rules)
+    return Component(
+        slot, name, origin, function, tuple(wiring), schema, rules, summary_of(function), frozenset(common)
+    )
 
 
-def common_settings(slot: str, own: Iterable[str]) -> tuple[dict[str, tuple[Any, Any]], tuple[Any, ...]]:
-    """The settings that every component of a slot has, and their rules; a component's own of that name wins."""
-    if slot not in _EVERY:
+def settings_model(name: str, fields: Fields, *, validate_default: bool = False) -> type[BaseModel]:
+    """A strict pydantic model that refuses unknown names."""
+    from pydantic import ConfigDict, create_model
+
+    config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        validate_default=validate_default,
+    )
+    return create_model(name, __config__=config, **fields)  # type: ignore[call-overload,no-any-return]
+
+
+def _check_defaults(schema: type[BaseModel], label: str) -> None:
+    from pydantic import ValidationError
+
+    try:
+        schema.model_validate({})
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            if problem["type"] != "missing":
+                name = ".".join(map(str, problem["loc"]))
+                raise ComponentDefinitionError(f"{label}: the default of {name!r}: {problem['msg']}") from error
+
+
+def summary_of(documented: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return (inspect.getdoc(documented) or "").strip().partition("\n\n")[0].replace("\n", " ")
+
+
+def common_settings(slot: str, own: Iterable[str]) -> tuple[Fields, tuple[Rule, ...]]:
+    """The settings that every component of a slot has, and their rules; a component's own setting takes precedence."""
+    target = SLOTS[slot].common if slot in SLOTS else None
+    if target is None:
         return {}, ()
-    function = load_target(_EVERY[slot])
+    function = load_target(target)
     parameters = inspect.signature(function).parameters
-    hints = settings_hints(function, list(parameters), _EVERY[slot])
+    hints = settings_hints(function, list(parameters), target)
     fields = {name: (hints[name], parameter.default) for name, parameter in parameters.items() if name not in own}
-    return fields, getattr(function, "rules", ()) if len(fields) == len(parameters) else ()
+    return fields, _rules(function) if len(fields) == len(parameters) else ()
 
 
-def settings_hints(function: Callable[..., Any], wanted: list[str], label: str) -> dict[str, Any]:
-    """The resolved annotations of settings alone: wiring may name types that only a type checker sees."""
+def settings_hints(function: Callable[..., Any], names: list[str], label: str) -> dict[str, Any]:
+    """The resolved annotations of the settings. Those of wiring may exist for type checkers only."""
     annotations = getattr(function, "__annotations__", {})
     namespace = getattr(inspect.unwrap(function), "__globals__", {})
     resolved = {}
-    for name in wanted:
+    for name in names:
         if name not in annotations:
             raise ComponentDefinitionError(f"{label}: the setting {name!r} has no annotation")
         annotation = annotations[name]
@@ -151,40 +201,39 @@ def settings_hints(function: Callable[..., Any], wanted: list[str], label: str) 
                 annotation = eval(annotation, namespace)  # the function's own annotation, as typing does it
             except Exception as error:  # names under TYPE_CHECKING, or syntax newer than this Python
                 raise ComponentDefinitionError(f"{label}: the annotation of {name!r}: {error}") from error
-        resolved[name] = softened(annotation)
+        resolved[name] = yaml_annotation(annotation)
     return resolved
 
 
-def softened(annotation: Any) -> Any:
-    """The annotation with YAML's text, lists and mappings standing for the types that only Python has.
+def yaml_annotation(annotation: Any) -> Any:
+    """The annotation for values of a YAML file: text, lists and mappings are accepted for enums, tuples and sets.
 
-    A path needs nothing: the checker makes paths of texts. A mapping stands only for a pydantic model that is mere
-    data, and may hold only its fields: checking a config runs no constructor.
+    A path needs no change: validation turns text into a path. A mapping is accepted for a pydantic model only if the
+    model is plain data, and only with the model's fields: checking a config runs no constructor.
     """
     from pydantic import BaseModel, InstanceOf, Strict
 
-    origin = typing.get_origin(annotation)
-    arguments = typing.get_args(annotation)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return typing.Union[tuple(softened(argument) for argument in arguments)]
+        return typing.Union[tuple(yaml_annotation(argument) for argument in arguments)]
     if origin is typing.Annotated:
-        parts: Any = (softened(arguments[0]), *arguments[1:])
+        parts: Any = (yaml_annotation(arguments[0]), *arguments[1:])
         return typing.Annotated[parts]  # type: ignore[misc]
     if origin in (list, dict) and arguments:
-        return origin[tuple(softened(argument) for argument in arguments)]
+        return origin[tuple(yaml_annotation(argument) for argument in arguments)]
     is_class = isinstance(annotation, type) and origin is None
     if is_class and issubclass(annotation, BaseModel):
         if is_data(annotation):
-            return typing.Annotated[_closed(annotation), Strict(False)]
+            return typing.Annotated[_without_extra(annotation), Strict(False)]
         return InstanceOf.__class_getitem__(annotation)  # type: ignore[type-arg]
-    soft = (Enum, tuple, set, frozenset)
-    if origin in soft or (is_class and issubclass(annotation, soft)):
+    lenient = (Enum, tuple, set, frozenset)
+    if origin in lenient or (is_class and issubclass(annotation, lenient)):
         return typing.Annotated[annotation, Strict(False)]
     return annotation
 
 
 def is_data(annotation: type[Any]) -> bool:
-    """Whether a class is a pydantic model that does nothing when it is made of a mapping."""
+    """Whether a class is a pydantic model without a constructor of its own."""
     from pydantic import BaseModel
 
     return (
@@ -195,9 +244,9 @@ def is_data(annotation: type[Any]) -> bool:
 
 
 @cache
-def _closed(model: type[BaseModel]) -> type[BaseModel]:
+def _without_extra(model: type[BaseModel]) -> type[BaseModel]:
+    """The model, refusing unknown fields: most models ignore them, which would be a setting without effect."""
     if model.model_config.get("extra") == "forbid":
         return model
-    # Most models pass over what they do not know, which would be a setting that is ignored.
     namespace = {"model_config": {"extra": "forbid"}, "__module__": model.__module__, "__doc__": model.__doc__}
     return types.new_class(model.__name__, (model,), {}, lambda body: body.update(namespace))

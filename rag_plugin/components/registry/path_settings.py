@@ -1,4 +1,4 @@
-"""Relative paths in a config are relative to the file that holds them."""
+"""Settings that are paths or model names: relative paths are resolved against the file that contains them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ...source import ListNode, MappingNode, Node, ScalarNode
 class ModelFiles:
     """Marks a `str` setting that names a model: a hub id, `package:NAME/...`, or a path.
 
-    A path begins with `./`, `../`, `~` or `/`, so that it can never be taken for a hub id.
+    A path begins with `./`, `../`, `~` or `/`, which no hub id does.
     """
 
 
 def is_path(annotation: Any) -> bool:
-    """Whether a setting of this type is a path, or holds nothing but paths."""
+    """Whether a setting of this type is a path, or a collection of paths."""
     if typing.get_origin(annotation) in (Annotated, Union, types.UnionType, list, tuple, set, frozenset):
         return any(is_path(argument) for argument in typing.get_args(annotation))
     if typing.get_origin(annotation) is dict:
@@ -30,21 +30,22 @@ def is_path(annotation: Any) -> bool:
 
 
 def is_model(metadata: Iterable[Any]) -> bool:
-    """Whether a setting is marked as `ModelFiles`."""
+    """Whether a setting is marked with `ModelFiles`."""
     return any(item is ModelFiles or isinstance(item, ModelFiles) for item in metadata)
 
 
 def looks_like_path(text: str) -> bool:
+    """Whether a model setting is a path."""
     return text in (".", "..") or text.startswith(("./", "../", "~", "/"))
 
 
 def absolute(text: str, base: Path) -> str:
-    """`text` as an absolute path, `~` and a relative start resolved, links left alone."""
+    """`text` as an absolute path: `~` and relative paths are resolved, links are not."""
     return os.path.abspath(os.path.join(base, os.path.expanduser(text)))
 
 
 def locate(node: Node, annotation: Any, metadata: Iterable[Any]) -> Node:
-    """Make the paths in a setting's value absolute."""
+    """The value with its paths made absolute."""
     if isinstance(node, ListNode):
         return replace(node, items=tuple(locate(item, annotation, metadata) for item in node.items))
     if isinstance(node, MappingNode) and is_path(annotation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Union
 
 from ...source import MappingNode, ScalarNode
 from .component import Component
@@ -14,8 +14,11 @@ from .component import Component
 class Section:
     """One component with its settings.
 
-    `settings` are the validated values, defaults included. `type_node` and `given` are the source of
-    what was written, with places and `${NAME}` templates.
+    Attributes:
+        path: The section's path in the config, such as `chunker` or `rerankers[0]`.
+        settings: The validated values, defaults included.
+        type_node: The type as it is written, with its location and `${NAME}` template.
+        given: The settings as they are written.
     """
 
     slot: str
@@ -27,5 +30,14 @@ class Section:
     given: MappingNode = field(compare=False, repr=False)
 
     def __repr__(self) -> str:
-        # Settings can hold secrets from the environment, so they are not shown.
+        # Settings may hold secrets from the environment, so they are left out.
         return f"Section({self.slot!r}, type={self.type_node.template or self.type!r})"
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The settings that belong to the slot; they apply to an injected part too."""
+        return {name: self.settings[name] for name in sorted(self.component.common)}
+
+
+Sections = Mapping[str, Union[Section, tuple[Section, ...], None]]
+"""The sections of a config by their keys; `rerankers` is a tuple, None a missing section."""

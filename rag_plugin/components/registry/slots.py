@@ -1,82 +1,160 @@
-"""The slots of a config: what each is for, its LlamaIndex base class, and its built-in types."""
+"""The slots: one row for each part of an engine, with everything that the package states about the slot itself.
+
+A new slot, or a new built-in type, is an edit of this file alone (and the function that the row names).
+"""
 
 from __future__ import annotations
 
-SLOTS: dict[str, str] = {
-    "reader": "where the documents come from",
-    "chunker": "how a document is cut into nodes",
-    "encoder": "what turns text into vectors",
-    "store": "where nodes and vectors are kept and searched",
-    "llm": "what writes the answer",
-    "retriever": "how a question finds nodes",
-    "reranker": "what sorts and thins out the nodes that were found (a list: `rerankers`)",
-    "synthesizer": "how an answer is made from the nodes",
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_COMPONENTS = "rag_plugin.components"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A part of an engine and its section of the config.
+
+    Attributes:
+        name: The slot's name, as entry point groups use it.
+        summary: One phrase for listings.
+        base_class: The LlamaIndex class that a part has to be an instance of, as `module:Class`.
+        types: Built-in types and the functions that build them, as `module:function`.
+        class_path: A LlamaIndex class of this slot, as an example.
+        section: The key of the YAML; the slot's name unless given.
+        synonyms: What other projects call this section.
+        default: The type of a missing section; None leaves the slot empty.
+        type_is_optional: Whether a section may change settings of the default type without naming it.
+        example: A section to start from. Set for sections that have to be there.
+        common: The function whose settings every component of the slot has, third-party ones too.
+        default_by_chunker: The type of a missing section by the chunker's type.
+    """
+
+    name: str
+    summary: str
+    base_class: str
+    types: Mapping[str, str]
+    class_path: str
+    section: str = ""
+    synonyms: tuple[str, ...] = ()
+    default: str | None = None
+    type_is_optional: bool = False
+    example: str = ""
+    common: str | None = None
+    default_by_chunker: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "section", self.section or self.name)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a config without this section is incomplete."""
+        return bool(self.example)
+
+
+def _types(folder: str, *names: str) -> dict[str, str]:
+    return {name: f"{_COMPONENTS}.{folder}.components:{name}" for name in names}
+
+
+_ROWS = (
+    Slot(
+        "reader",
+        "where the documents come from",
+        "llama_index.core.readers.base:BaseReader",
+        _types("readers", "directory", "jsonl"),
+        "llama_index.core.SimpleDirectoryReader",
+        synonyms=("loader", "documents", "data"),
+        example="reader: {type: directory, path: ./docs}",
+    ),
+    Slot(
+        "chunker",
+        "how a document is split into nodes",
+        "llama_index.core.node_parser:NodeParser",
+        _types(
+            *("chunkers", "sentence", "token", "markdown", "code"),
+            *("semantic", "sentence_window", "hierarchical", "none"),
+        ),
+        "llama_index.core.node_parser.SentenceWindowNodeParser",
+        synonyms=("splitter", "text_splitter", "node_parser", "chunking"),
+        default="sentence",
+        type_is_optional=True,
+        common=f"{_COMPONENTS}.chunkers.components:common",
+    ),
+    Slot(
+        "encoder",
+        "what turns text into vectors",
+        "llama_index.core.base.embeddings.base:BaseEmbedding",
+        _types("encoders", "huggingface", "ollama"),
+        "llama_index.embeddings.huggingface.HuggingFaceEmbedding",
+        synonyms=("embedding", "embeddings", "embedder", "embed_model"),
+        example="encoder: {type: huggingface, model: BAAI/bge-small-en-v1.5}",
+    ),
+    Slot(
+        "store",
+        "where nodes and vectors are kept and searched",
+        "llama_index.core.vector_stores.types:BasePydanticVectorStore",
+        _types("stores", "faiss"),
+        "llama_index.core.vector_stores.SimpleVectorStore",
+        synonyms=("vector_store", "vectorstore", "index", "database"),
+        example="store: {type: faiss, path: ./.rag/index}",
+    ),
+    Slot(
+        "llm",
+        "what writes the answer",
+        "llama_index.core.llms:LLM",
+        _types("llms", "ollama", "huggingface", "none"),
+        "llama_index.llms.ollama.Ollama",
+        synonyms=("model", "generator"),
+        default="none",
+    ),
+    Slot(
+        "retriever",
+        "how a question finds nodes",
+        "llama_index.core.base.base_retriever:BaseRetriever",
+        _types("retrievers", "vector", "lexical", "hybrid"),
+        "llama_index.core.retrievers.VectorIndexRetriever",
+        synonyms=("retrieval",),
+        default="vector",
+        type_is_optional=True,
+    ),
+    Slot(
+        "reranker",
+        "what reorders and filters the retrieved nodes (a list: `rerankers`)",
+        "llama_index.core.postprocessor.types:BaseNodePostprocessor",
+        _types("rerankers", "similarity_cutoff", "window", "auto_merging"),
+        "llama_index.core.postprocessor.LongContextReorder",
+        section="rerankers",
+        synonyms=("reranker", "postprocessors", "node_postprocessors"),
+        default_by_chunker={"sentence_window": "window", "hierarchical": "auto_merging"},
+    ),
+    Slot(
+        "synthesizer",
+        "how an answer is made from the nodes",
+        "llama_index.core.response_synthesizers:BaseSynthesizer",
+        _types(
+            *("synthesizers", "compact", "refine", "tree_summarize", "simple_summarize", "accumulate"),
+            *("compact_accumulate", "generation", "context_only", "no_text"),
+        ),
+        "llama_index.core.response_synthesizers.TreeSummarize",
+        synonyms=("response_synthesizer",),
+        default="compact",
+        type_is_optional=True,
+    ),
+)
+
+SLOTS: dict[str, Slot] = {slot.name: slot for slot in _ROWS}
+"""The slots by name, in the order in which they are documented."""
+
+SECTIONS: dict[str, Slot] = {slot.section: slot for slot in _ROWS}
+"""The slots by the key of their section."""
+
+WIRING: dict[str, str] = {
+    "encoder": "embed_model",
+    "llm": "llm",
+    "index": "index",
+    "store": "vector_store",
+    "callback_manager": "callback_manager",
+    "prompt_helper": "prompt_helper",
+    "chat_prompt_helper": "chat_prompt_helper",
 }
-
-BASE_CLASSES: dict[str, str] = {
-    "reader": "llama_index.core.readers.base:BaseReader",
-    "chunker": "llama_index.core.node_parser:NodeParser",
-    "encoder": "llama_index.core.base.embeddings.base:BaseEmbedding",
-    "store": "llama_index.core.vector_stores.types:BasePydanticVectorStore",
-    "llm": "llama_index.core.llms:LLM",
-    "retriever": "llama_index.core.base.base_retriever:BaseRetriever",
-    "reranker": "llama_index.core.postprocessor.types:BaseNodePostprocessor",
-    "synthesizer": "llama_index.core.response_synthesizers:BaseSynthesizer",
-}
-
-WIRING = frozenset({"encoder", "store", "llm", "index", "callback_manager"})
-"""What a component may ask for before its `*`."""
-
-_BUILT_IN: dict[str, dict[str, str]] = {
-    "reader": {
-        "directory": "rag_plugin.components.readers.components:directory",
-        "jsonl": "rag_plugin.components.readers.components:jsonl",
-    },
-    "chunker": {
-        "sentence": "rag_plugin.components.chunkers.components:sentence",
-        "token": "rag_plugin.components.chunkers.components:token",
-        "markdown": "rag_plugin.components.chunkers.components:markdown",
-        "code": "rag_plugin.components.chunkers.components:code",
-        "semantic": "rag_plugin.components.chunkers.components:semantic",
-        "sentence_window": "rag_plugin.components.chunkers.components:sentence_window",
-        "hierarchical": "rag_plugin.components.chunkers.components:hierarchical",
-        "none": "rag_plugin.components.chunkers.components:none",
-    },
-    "encoder": {
-        "huggingface": "rag_plugin.components.encoders.components:huggingface",
-        "ollama": "rag_plugin.components.encoders.components:ollama",
-    },
-    "store": {"faiss": "rag_plugin.components.stores.components:faiss"},
-    "llm": {
-        "ollama": "rag_plugin.components.llms.components:ollama",
-        "huggingface": "rag_plugin.components.llms.components:huggingface",
-        "none": "rag_plugin.components.llms.components:none",
-    },
-    "retriever": {
-        "vector": "rag_plugin.components.retrievers.components:vector",
-        "lexical": "rag_plugin.components.retrievers.components:lexical",
-        "hybrid": "rag_plugin.components.retrievers.components:hybrid",
-    },
-    "reranker": {
-        "similarity_cutoff": "rag_plugin.components.rerankers.components:similarity_cutoff",
-        "window": "rag_plugin.components.rerankers.components:window",
-        "auto_merging": "rag_plugin.components.rerankers.components:auto_merging",
-    },
-    "synthesizer": {
-        mode: f"rag_plugin.components.synthesizers.components:{mode}"
-        for mode in (
-            "compact",
-            "refine",
-            "tree_summarize",
-            "simple_summarize",
-            "accumulate",
-            "compact_accumulate",
-            "generation",
-            "context_only",
-            "no_text",
-        )
-    },
-}
-
-_EVERY = {"chunker": "rag_plugin.components.chunkers.components:every"}
-"""The function whose settings all components of a slot have, whoever wrote them; the engine acts on these."""
+"""What a component may take before its `*`, and the parameter of LlamaIndex's classes that takes the same."""

@@ -1,4 +1,4 @@
-"""Rerankers: what sorts and thins out the nodes that were found."""
+"""Rerankers: they reorder and filter the retrieved nodes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def similarity_cutoff(
     *,
     cutoff: Annotated[float, Field(description="Nodes with a lower score are dropped.")],
 ) -> BaseNodePostprocessor:
-    """Drops nodes that are less similar to the question than the cutoff."""
+    """Drops nodes with a score below the cutoff."""
     from llama_index.core.postprocessor import SimilarityPostprocessor
 
     return SimilarityPostprocessor(similarity_cutoff=cutoff, callback_manager=callback_manager)
 
 
 def window(callback_manager: CallbackManager) -> BaseNodePostprocessor:
-    """Gives the LLM the sentences around each one that was found; for the chunker `sentence_window`."""
+    """Replaces each retrieved sentence by its window, for the LLM; for the chunker `sentence_window`."""
     from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 
-    replace = MetadataReplacementPostProcessor(target_metadata_key="window")
-    replace.callback_manager = callback_manager
-    return replace
+    reranker = MetadataReplacementPostProcessor(target_metadata_key="window")
+    reranker.callback_manager = callback_manager
+    return reranker
 
 
 def auto_merging(
@@ -38,10 +38,14 @@ def auto_merging(
     *,
     threshold: Annotated[
         float,
-        Field(gt=0, le=1, description="The share of a parent's text that has to be found for the parent to take over."),
+        Field(
+            gt=0,
+            le=1,
+            description="The share of a parent's text that has to be retrieved for the parent to replace its nodes.",
+        ),
     ] = 0.5,
 ) -> BaseNodePostprocessor:
-    """Gives a parent for its nodes where enough of them were found; for the chunker `hierarchical`."""
+    """Replaces nodes by their parent if enough of the parent was retrieved; for the chunker `hierarchical`."""
     from .auto_merging import AutoMerging
 
     return AutoMerging(store=store, threshold=threshold, callback_manager=callback_manager)

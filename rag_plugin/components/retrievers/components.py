@@ -1,4 +1,4 @@
-"""Retrievers: how a question finds nodes."""
+"""Retrievers: they find nodes for a question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-TopK = Annotated[int, Field(gt=0, description="How many nodes a question gets.")]
+TopK = Annotated[int, Field(gt=0, description="How many nodes are retrieved.")]
 
 
 def vector(index: VectorStoreIndex, callback_manager: CallbackManager, *, top_k: TopK = 5) -> BaseRetriever:
@@ -23,7 +23,7 @@ def vector(index: VectorStoreIndex, callback_manager: CallbackManager, *, top_k:
 
 
 def lexical(store: BasePydanticVectorStore, callback_manager: CallbackManager, *, top_k: TopK = 5) -> BaseRetriever:
-    """The nodes whose words fit the question's best, by BM25; nothing is encoded."""
+    """The nodes with the best BM25 score; nothing is encoded."""
     from .lexical import LexicalRetriever
 
     return LexicalRetriever(store, top_k, callback_manager)
@@ -36,17 +36,21 @@ def hybrid(
     top_k: TopK = 5,
     alpha: Annotated[
         float,
-        Field(ge=0, le=1, description="The weight of the vectors; the words have the rest. 1 is as `vector`."),
+        Field(
+            ge=0,
+            le=1,
+            description="The weight of the vector score; the lexical score has the rest. 1 is the same as `vector`.",
+        ),
     ] = 0.5,
     fusion: Annotated[
         Literal["relative_score", "reciprocal_rank"],
         Field(
-            description="How two rankings become one: by their scores, each scaled to 0..1 over its best 100, or by "
+            description="How the rankings are combined: by their scores, each scaled to 0..1 over its best 100, or by "
             "rank alone, as 1 / (60 + rank)."
         ),
     ] = "relative_score",
 ) -> BaseRetriever:
-    """The nodes that fit the question best by meaning and by words together."""
+    """The nodes with the best combined vector and lexical score."""
     from llama_index.core.retrievers import VectorIndexRetriever
     from llama_index.core.vector_stores.types import VectorStoreQueryMode
 

@@ -1,4 +1,4 @@
-"""A retriever that asks a store for words, without encoding the question."""
+"""A retriever by words alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ from llama_index.core.vector_stores.types import (
 
 
 class LexicalRetriever(BaseRetriever):
-    """The nodes whose words fit a question's best.
-
-    LlamaIndex's `VectorIndexRetriever` encodes the question in every mode, needed or not.
+    """Queries a store in the mode TEXT_SEARCH. LlamaIndex's `VectorIndexRetriever` encodes the question in every mode.
 
     Args:
         store: A vector store with the mode TEXT_SEARCH that keeps the nodes' text.
         top_k: How many nodes a question gets.
-        callback_manager: As for every LlamaIndex retriever.
-        filters: What the nodes' metadata has to be.
+        filters: Conditions on the nodes' metadata.
     """
 
     def __init__(
@@ -36,6 +33,12 @@ class LexicalRetriever(BaseRetriever):
         self._store, self._top_k, self._filters = store, top_k, filters
         super().__init__(callback_manager=callback_manager)
 
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return _scored(self._store.query(self._query(query_bundle)))
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return _scored(await self._store.aquery(self._query(query_bundle)))
+
     def _query(self, question: QueryBundle) -> VectorStoreQuery:
         return VectorStoreQuery(
             query_str=question.query_str,
@@ -43,12 +46,6 @@ class LexicalRetriever(BaseRetriever):
             mode=VectorStoreQueryMode.TEXT_SEARCH,
             filters=self._filters,
         )
-
-    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return _scored(self._store.query(self._query(query_bundle)))
-
-    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return _scored(await self._store.aquery(self._query(query_bundle)))
 
 
 def _scored(result: VectorStoreQueryResult) -> list[NodeWithScore]:

@@ -1,4 +1,4 @@
-"""Synthesizers: how an answer is made from the nodes. The names are LlamaIndex's response modes."""
+"""Synthesizers: they make an answer from the nodes. The names are LlamaIndex's response modes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.response_synthesizers import BaseSynthesizer
 
-Streaming = Annotated[bool, Field(description="Give the answer piece by piece, as it is written.")]
+Streaming = Annotated[bool, Field(description="Return the answer in pieces while it is generated.")]
 TextQA = Annotated[
     str | None,
     Field(description="The prompt, with `{context_str}` and `{query_str}` in it; unset, LlamaIndex's own."),
@@ -44,29 +44,54 @@ def _placeholders(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
     """A template without its placeholders would hide the passages or the question from the LLM."""
     from string import Formatter
 
-    for name, wanted in _PLACEHOLDERS.items():
+    for name, required in _PLACEHOLDERS.items():
         template = settings.get(name)
         if template is None:
             continue
         try:
-            found = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+            fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
         except ValueError as error:
-            yield name, f"the template cannot be read: {error}", "a plain brace is written twice: {{ or }}"
+            yield name, f"the template cannot be parsed: {error}", "a plain brace is written twice: {{ or }}"
             continue
-        for field in wanted:
-            if field not in found:
-                yield name, f"the template lacks {{{field}}}", "put it where it belongs in the text"
-        for field in sorted(found - set(wanted)):
-            yield name, f"the template asks for {{{field}}}, which nobody fills", f"known: {', '.join(wanted)}"
+        for field in required:
+            if field not in fields:
+                yield name, f"the template lacks {{{field}}}", "insert it into the text"
+        for field in sorted(fields - set(required)):
+            yield name, f"the template contains {{{field}}}, which is not filled in", f"possible: {', '.join(required)}"
 
 
 def _no_streaming(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
     if settings["streaming"]:
         yield (
             "streaming",
-            "this synthesizer joins finished answers, so it cannot stream",
-            "leave it out, or use compact, refine, tree_summarize, simple_summarize or generation",
+            "this synthesizer joins complete answers, so it cannot stream",
+            "remove it, or use compact, refine, tree_summarize, simple_summarize or generation",
         )
+
+
+def _with_llm(
+    mode: str,
+    llm: LLM,
+    callback_manager: CallbackManager,
+    streaming: bool,
+    **templates: str | None,
+) -> BaseSynthesizer:
+    from llama_index.core.prompts import PromptTemplate
+    from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
+
+    from ..llms.prompt_helpers import prompt_helpers
+
+    helper, chat_helper = prompt_helpers(llm)
+    prompts: dict[str, Any] = {name: PromptTemplate(text) for name, text in templates.items() if text is not None}
+    return get_response_synthesizer(
+        llm=llm,
+        prompt_helper=helper,
+        chat_prompt_helper=chat_helper,
+        callback_manager=callback_manager,
+        response_mode=ResponseMode(mode),
+        streaming=streaming,
+        **prompts,
+    )
 
 
 @rule(_placeholders)
@@ -78,8 +103,10 @@ def compact(
     text_qa_template: TextQA = None,
     refine_template: Refine = None,
 ) -> BaseSynthesizer:
-    """Fills each prompt with as many nodes as fit; the next prompts improve the answer."""
-    return _make("compact", llm, callback_manager, streaming, qa=text_qa_template, refine=refine_template)
+    """Fills each prompt with as many nodes as fit; later prompts improve the answer."""
+    return _with_llm(
+        "compact", llm, callback_manager, streaming, text_qa_template=text_qa_template, refine_template=refine_template
+    )
 
 
 @rule(_placeholders)
@@ -91,8 +118,10 @@ def refine(
     text_qa_template: TextQA = None,
     refine_template: Refine = None,
 ) -> BaseSynthesizer:
-    """Asks with the first node, and improves the answer with each further one."""
-    return _make("refine", llm, callback_manager, streaming, qa=text_qa_template, refine=refine_template)
+    """Answers from the first node, and improves the answer with each further one."""
+    return _with_llm(
+        "refine", llm, callback_manager, streaming, text_qa_template=text_qa_template, refine_template=refine_template
+    )
 
 
 @rule(_placeholders)
@@ -100,15 +129,15 @@ def tree_summarize(
     llm: LLM, callback_manager: CallbackManager, *, streaming: Streaming = False, summary_template: Summary = None
 ) -> BaseSynthesizer:
     """Summarizes the nodes in groups, then the summaries, until one is left."""
-    return _make("tree_summarize", llm, callback_manager, streaming, summary=summary_template)
+    return _with_llm("tree_summarize", llm, callback_manager, streaming, summary_template=summary_template)
 
 
 @rule(_placeholders)
 def simple_summarize(
     llm: LLM, callback_manager: CallbackManager, *, streaming: Streaming = False, text_qa_template: TextQA = None
 ) -> BaseSynthesizer:
-    """Asks once; nodes are cut so that all fit into one prompt."""
-    return _make("simple_summarize", llm, callback_manager, streaming, qa=text_qa_template)
+    """One LLM call; nodes are truncated so that all fit into one prompt."""
+    return _with_llm("simple_summarize", llm, callback_manager, streaming, text_qa_template=text_qa_template)
 
 
 @rule(_placeholders)
@@ -116,8 +145,8 @@ def simple_summarize(
 def accumulate(
     llm: LLM, callback_manager: CallbackManager, *, streaming: Streaming = False, text_qa_template: TextQA = None
 ) -> BaseSynthesizer:
-    """Asks with each node alone and lists the answers."""
-    return _make("accumulate", llm, callback_manager, streaming, qa=text_qa_template)
+    """One LLM call for each node; lists the answers."""
+    return _with_llm("accumulate", llm, callback_manager, streaming, text_qa_template=text_qa_template)
 
 
 @rule(_placeholders)
@@ -125,58 +154,37 @@ def accumulate(
 def compact_accumulate(
     llm: LLM, callback_manager: CallbackManager, *, streaming: Streaming = False, text_qa_template: TextQA = None
 ) -> BaseSynthesizer:
-    """Asks with as many nodes as fit into each prompt and lists the answers."""
-    return _make("compact_accumulate", llm, callback_manager, streaming, qa=text_qa_template)
+    """Fills each prompt with as many nodes as fit; lists the answers."""
+    return _with_llm("compact_accumulate", llm, callback_manager, streaming, text_qa_template=text_qa_template)
 
 
 @rule(_placeholders)
 def generation(
     llm: LLM, callback_manager: CallbackManager, *, streaming: Streaming = False, simple_template: Simple = None
 ) -> BaseSynthesizer:
-    """Asks the LLM without any node."""
-    return _make("generation", llm, callback_manager, streaming, simple=simple_template)
+    """Calls the LLM without any node."""
+    return _with_llm("generation", llm, callback_manager, streaming, simple_template=simple_template)
 
 
-def context_only(llm: LLM, callback_manager: CallbackManager) -> BaseSynthesizer:
-    """The nodes' texts themselves, no LLM asked."""
-    return _make("context_only", llm, callback_manager, False)
-
-
-def no_text(llm: LLM, callback_manager: CallbackManager) -> BaseSynthesizer:
-    """The nodes without any text, no LLM asked."""
-    return _make("no_text", llm, callback_manager, False)
-
-
-def _make(
-    mode: str, llm: LLM, callback_manager: CallbackManager, streaming: bool, **templates: str | None
-) -> BaseSynthesizer:
-    from llama_index.core.prompts import PromptTemplate
-    from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
-    from llama_index.core.response_synthesizers.context_only import ContextOnly
-    from llama_index.core.response_synthesizers.no_text import NoText
-
+def _without_llm(make: Callable[..., BaseSynthesizer], callback_manager: CallbackManager) -> BaseSynthesizer:
+    from ..llms.no_llm import NoLLM
     from ..llms.prompt_helpers import prompt_helpers
 
+    # LlamaIndex's constructors replace a missing LLM by the global one.
+    llm = NoLLM(callback_manager=callback_manager)
     helper, chat_helper = prompt_helpers(llm)
-    without_llm: dict[str, Callable[..., BaseSynthesizer]] = {"context_only": ContextOnly, "no_text": NoText}
-    if mode in without_llm:
-        # LlamaIndex's factory does not hand the LLM on to these two, which then look for a global one.
-        return without_llm[mode](
-            llm=llm, callback_manager=callback_manager, prompt_helper=helper, chat_prompt_helper=chat_helper
-        )
-    names = {
-        "qa": "text_qa_template",
-        "refine": "refine_template",
-        "summary": "summary_template",
-        "simple": "simple_template",
-    }
-    given = {names[key]: PromptTemplate(text) for key, text in templates.items() if text is not None}
-    return get_response_synthesizer(
-        llm=llm,
-        prompt_helper=helper,
-        chat_prompt_helper=chat_helper,
-        callback_manager=callback_manager,
-        response_mode=ResponseMode(mode),
-        streaming=streaming,
-        **given,  # type: ignore[arg-type]
-    )
+    return make(llm=llm, callback_manager=callback_manager, prompt_helper=helper, chat_prompt_helper=chat_helper)
+
+
+def context_only(callback_manager: CallbackManager) -> BaseSynthesizer:
+    """The nodes' texts, without an LLM."""
+    from llama_index.core.response_synthesizers.context_only import ContextOnly
+
+    return _without_llm(ContextOnly, callback_manager)
+
+
+def no_text(callback_manager: CallbackManager) -> BaseSynthesizer:
+    """The nodes without any text, without an LLM."""
+    from llama_index.core.response_synthesizers.no_text import NoText
+
+    return _without_llm(NoText, callback_manager)

@@ -158,7 +158,7 @@ def _ask(assembly: Assembly, question: str, space: Space, of: str, top_k: int | 
 
     with quiet_libraries():
         check_index(assembly)
-        found = assembly.get("retriever").retrieve(question)
+        found = assembly.retriever.retrieve(question)
     number = {piece.node or piece.document: place for place, piece in enumerate(space.pieces)}
     best: dict[int, Hit] = {}
     for item in found:

@@ -66,41 +66,36 @@ def assembly_for(
         sync: Bring the index in line with the documents.
         overrides: Settings of the config to change.
     """
-    from ...components.assembly import Assembly
-    from ...config import validate_config
-    from ...source import read_source
+    from ...config import load_config
+    from ...config.load import load_command_line_config
 
     encoder = {"type": "huggingface", "model": model}
     if model is not None and not needs_index:
-        source = read_source({"encoder": encoder}, override_name="--model")
-        return Assembly(validate_config(source, settings.allow, ("reader", "store")))
+        config = load_config({"encoder": encoder}, allow=settings.allow, provided=("reader", "store"))
+        return config.assemble()
     if settings.config is None and not Path(settings.path).exists():
         hint = "words with --vocabulary" if needs_index else "an encoder with --model, such as BAAI/bge-small-en-v1.5"
         raise click.UsageError(f"there is no {settings.path} here: name a config with -c, or {hint}")
-    source = read_source(settings.path, settings.overrides, override_name="--set", parse_overrides=True)
+    provided = ("reader",) if needs_index else ("reader", "store")
+    config = load_command_line_config(settings.path, settings.overrides, settings.allow, provided)
     if model is not None:
         overrides["encoder"] = encoder
-    if overrides:
-        source = read_source(source, overrides, override_name="the command's options")
-    assembly = Assembly(validate_config(source, settings.allow, ("reader",) if needs_index else ("reader", "store")))
+    config = load_config(config, overrides=overrides)
+    assembly = config.assemble()
     if sync:
         with quiet_libraries():
             from ...sync import sync as run
 
-            run(assembly)
+            run(assembly, config.sync)
     return assembly
 
 
 def encoder_of(assembly: Assembly) -> BaseEmbedding:
     """The encoder, loaded with a word about what takes the time; of a command's calls the first one loads it."""
     with quiet_libraries():
-        assembly.keep("word about loading", _say_loading)
-        return assembly.get("encoder")  # type: ignore[no-any-return]
-
-
-def _say_loading() -> None:
-    if sys.stderr.isatty():
-        note(click.style("loading the encoder ...", dim=True))
+        if "encoder" not in vars(assembly) and sys.stderr.isatty():
+            note(click.style("loading the encoder ...", dim=True))
+        return assembly.encoder
 
 
 def nodes_of(assembly: Assembly, *, checked: bool) -> Space:
@@ -112,7 +107,7 @@ def nodes_of(assembly: Assembly, *, checked: bool) -> Space:
             check_index(assembly)
         from .. import node_space
 
-        return node_space(assembly.get("store"))
+        return node_space(assembly.store)
 
 
 def vocabulary_of(

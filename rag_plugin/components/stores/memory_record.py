@@ -1,4 +1,4 @@
-"""Where a store keeps what was synced into it."""
+"""The sync record for a LlamaIndex store that keeps none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..protocols import DocumentRecord
+from ...protocols import DocumentRecord, Fingerprint, SameEncoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 
 
 class MemoryRecord:
-    """Any other LlamaIndex store: the record of what was synced lives as long as the engine does."""
+    """A `SyncStore` over any LlamaIndex store: one generation, whose record lives as long as the engine."""
 
     def __init__(self, index: VectorStoreIndex) -> None:
         self._index = index
         self._records: dict[str, DocumentRecord] = {}
         self._fingerprint: dict[str, Any] | None = None
+
+    @property
+    def location(self) -> str:
+        return type(self._index.vector_store).__name__
+
+    def live_generation(self) -> int | None:
+        return None if self._fingerprint is None else 1
 
     def live_fingerprint(self) -> dict[str, Any] | None:
         return self._fingerprint
@@ -29,14 +36,11 @@ class MemoryRecord:
     def is_begun(self) -> bool:
         return False
 
-    def live_generation(self) -> int | None:
-        return None if self._fingerprint is None else 1
-
-    def open_generation(self, fingerprint: Mapping[str, Any], same: Any) -> int:
-        return 1
-
-    def find_generation(self, fingerprint: Mapping[str, Any], same: Any) -> int | None:
+    def find_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int | None:
         return self.live_generation()
+
+    def open_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int:
+        return 1
 
     def synced(self, generation: int) -> dict[str, DocumentRecord]:
         return dict(self._records)
@@ -45,7 +49,7 @@ class MemoryRecord:
         return {}
 
     def removed_vectors(
-        self, fingerprint: Mapping[str, Any], same: Any, keys: Sequence[bytes]
+        self, fingerprint: Fingerprint, same: SameEncoder, keys: Sequence[bytes]
     ) -> dict[bytes, NDArray[np.float32]]:
         return {}
 
@@ -71,7 +75,7 @@ class MemoryRecord:
     def _delete(self, document_id: str) -> None:
         store = self._index.vector_store
         try:
-            # A server may still hold the document from an earlier process, of which nothing is recorded here.
+            # A server may hold the document from an earlier process, which has no record here.
             if store.stores_text or document_id not in self._records:
                 store.delete(document_id)
             else:
@@ -80,11 +84,11 @@ class MemoryRecord:
             if document_id in self._records:
                 raise
 
-    def finish(self, generation: int, fingerprint: Mapping[str, Any]) -> None:
+    def finish(self, generation: int, fingerprint: Fingerprint) -> None:
         self._fingerprint = dict(fingerprint)
 
     def update_derived_files(self) -> None:
-        pass  # what else there is to write is the store's own matter
+        pass
 
     @contextmanager
     def writing(self) -> Iterator[None]:
