@@ -32,46 +32,52 @@ if TYPE_CHECKING:
         UnsupportedQuery,
     )
     from .faiss_store import FaissStore
+    from .protocols import DocumentSource, Listed, MatrixEncoder, Unlisted
     from .sync import SyncReport
 
 __version__ = "0.1.0"
 
-# The public names and where they live; a module is imported when one of its names is first used.
-_HOME = {
-    "Config": "config",
-    "load_config": "config",
-    "RagEngine": "engine",
-    "build_engine": "engine",
-    "FaissStore": "faiss_store",
-    "SyncReport": "sync",
-    "rule": "components.registry.component",
-    "ComponentError": "errors",
-    "ConfigError": "errors",
-    "DocumentError": "errors",
-    "EncoderError": "errors",
-    "IndexLocked": "errors",
-    "IndexMismatch": "errors",
-    "IndexNotBuilt": "errors",
-    "LLMError": "errors",
-    "MissingLLM": "errors",
-    "MissingPackage": "errors",
-    "Problem": "errors",
-    "QuestionError": "errors",
-    "RagPluginError": "errors",
-    "StoreError": "errors",
-    "UnsupportedQuery": "errors",
+# The public names by module; a module is imported when one of its names is first used.
+_NAMES = {
+    "config": ["Config", "load_config"],
+    "engine": ["RagEngine", "build_engine"],
+    "faiss_store": ["FaissStore"],
+    "sync": ["SyncReport"],
+    "components.registry.component": ["rule"],
+    "protocols": ["DocumentSource", "Listed", "MatrixEncoder", "Unlisted"],
+    "errors": [
+        "ComponentError",
+        "ConfigError",
+        "DocumentError",
+        "EncoderError",
+        "IndexLocked",
+        "IndexMismatch",
+        "IndexNotBuilt",
+        "LLMError",
+        "MissingLLM",
+        "MissingPackage",
+        "Problem",
+        "QuestionError",
+        "RagPluginError",
+        "StoreError",
+        "UnsupportedQuery",
+    ],
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
     "ComponentError",
     "Config",
     "ConfigError",
     "DocumentError",
+    "DocumentSource",
     "EncoderError",
     "FaissStore",
     "IndexLocked",
     "IndexMismatch",
     "IndexNotBuilt",
     "LLMError",
+    "Listed",
+    "MatrixEncoder",
     "MissingLLM",
     "MissingPackage",
     "Problem",
@@ -80,6 +86,7 @@ __all__ = [
     "RagPluginError",
     "StoreError",
     "SyncReport",
+    "Unlisted",
     "UnsupportedQuery",
     "build_engine",
     "load_config",

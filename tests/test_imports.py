@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import rag_plugin
+from rag_plugin.components.registry.slots import SLOTS
 
 from .conftest import ROOT
 
@@ -83,10 +84,15 @@ def test_a_command_that_does_no_work_imports_nothing_heavy(arguments: list[str])
 
 
 def test_every_component_module_can_be_imported_without_anything_heavy() -> None:
-    modules = [f"rag_plugin.components.{path.stem}" for path in (PACKAGE / "components").glob("[a-z]*.py")]
-    found = imported_by("import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in modules))
-    assert len(modules) == 9
-    assert found.isdisjoint({*HEAVY, "numpy"})
+    names = sorted(f"rag_plugin.{name}" for name in MODULES if name.endswith(".components"))
+    imported = imported_by("import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in names))
+    assert len(names) == len(SLOTS)
+    assert imported.isdisjoint({*HEAVY, "numpy"})
+
+
+def test_the_init_files_of_the_slots_are_empty() -> None:
+    for path in (PACKAGE / "components").rglob("__init__.py"):
+        assert path.read_text(encoding="utf-8") == "", path
 
 
 # ---------------------------------------------------------------------------------- public names
@@ -98,12 +104,15 @@ def test_the_public_names_are_those_that_are_promised() -> None:
         "Config",
         "ConfigError",
         "DocumentError",
+        "DocumentSource",
         "EncoderError",
         "FaissStore",
         "IndexLocked",
         "IndexMismatch",
         "IndexNotBuilt",
         "LLMError",
+        "Listed",
+        "MatrixEncoder",
         "MissingLLM",
         "MissingPackage",
         "Problem",
@@ -112,6 +121,7 @@ def test_the_public_names_are_those_that_are_promised() -> None:
         "RagPluginError",
         "StoreError",
         "SyncReport",
+        "Unlisted",
         "UnsupportedQuery",
         "build_engine",
         "load_config",
@@ -156,110 +166,128 @@ def test_every_error_of_the_package_is_a_rag_plugin_error_in_the_drawn_tree() ->
             assert base.__name__ in line
 
 
-# ---------------------------------------------------------------------------------- who knows whom
+# ---------------------------------------------------------------------------------- the order of the folders
 
-# From the bottom to the top; a module imports only what stands on its own line or above it. What the parts are
-# made of knows nothing of configs, so it stands below the registry.
+# From the bottom to the top, as docs/how-it-works.md draws it. A module imports from its own line and the lines above.
 LAYERS = [
     ["errors"],
+    ["protocols"],
     ["source"],
-    [
-        "documents",
-        "file_formats",
-        "models",
-        "tokens",
-        "encoding",
-        "prompting",
-        "chunking",
-        "readers",
-        "weights",
-        "hub",
-        "model_families",
-        "batching",
-        "encoder_processes",
-        "ollama_encoder",
-        "sentence_model",
-        "sentence_encoder",
-        "transformers_llm",
-        "no_llm",
-        "bridge",
-        "finishing",
-        "ollama",
-        "faiss_store",
-        "word_retriever",
-        "merging",
-    ],
-    ["registry", "class_paths"],
+    ["faiss_store", "ollama"],
+    ["components.registry", "components.ollama_settings"],
+    ["components.model_files"],
+    ["components.encoders"],
+    ["components.chunkers", "components.readers", "components.llms"],
+    ["components.stores", "components.retrievers", "components.rerankers", "components.synthesizers"],
+    ["components.assembly"],
     ["config"],
-    ["components"],
     ["sync"],
     ["engine"],
-    ["vectors", "doctor"],
-    ["cli", "testing"],
+    ["cli"],
+    ["explore", "doctor", "testing"],
+    ["vectors"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+LEAVES = ("explore", "doctor", "testing", "templates")
+
+
+def modules() -> dict[str, Path]:
+    """The modules of the package by name, without `rag_plugin.`; a package's `__init__` has the package's name."""
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+MODULES = modules()
 
 
 def imports() -> Iterator[tuple[str, str, int]]:
-    """(importing module, imported module, line) for each import within the package, wherever it stands."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        package = parts[:-1]
+    """(importing module, imported module, line) for each import of the package, also those for type checkers."""
+    for module, path in MODULES.items():
+        package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found = [alias.name for alias in node.names]
+                names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                above = package[: len(package) - node.level + 1] if node.level else ()
-                module = ".".join([*above, *([node.module] if node.module else [])])
-                # `from . import x` may name a module.
-                found = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+                above = ["rag_plugin", *package][: len(package) + 2 - node.level] if node.level else []
+                source = ".".join([*above, *([node.module] if node.module else [])])
+                names = [f"{source}.{alias.name}" for alias in node.names]
             else:
                 continue
-            for name in found:
-                if name.startswith("rag_plugin."):
-                    yield ".".join(parts), name, node.lineno
+            for name in names:
+                if name.partition(".")[0] == "rag_plugin":
+                    target = name.partition(".")[2]
+                    while target not in MODULES:  # a name of a module
+                        target = target.rpartition(".")[0]
+                    yield module, target, node.lineno
 
 
-def top(module: str) -> str:
-    return module.split(".")[1]
+def layer(module: str) -> str:
+    return next((name for name in LEVEL if f"{module}.".startswith(f"{name}.")), "")
 
 
 def test_every_module_has_its_layer() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/*.py")}
-    assert modules - {"__init__", "templates"} == set(LEVEL)
+    assert [name for name in MODULES if name not in ("", "components", "templates") and not layer(name)] == []
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert loose == {"engine", "errors", "protocols", "vectors"}
 
 
 def test_imports_run_downwards_only() -> None:
     wrong = [
         f"{module} line {line} imports {name}"
         for module, name, line in imports()
-        if top(module) != "__init__" and top(name) in LEVEL and LEVEL[top(name)] > LEVEL[top(module)]
+        if module and name and LEVEL[layer(name)] > LEVEL[layer(module)]
     ]
     assert wrong == []
 
 
-def test_components_are_reached_through_the_registry_alone() -> None:
+def test_libraries_of_their_own_know_nothing_above_them() -> None:
+    for library in ("faiss_store", "ollama"):
+        allowed = {"", "errors", "protocols", library}
+        wrong = [f"{m} line {n}" for m, name, n in imports() if layer(m) == library and layer(name) not in allowed]
+        assert wrong == []
+
+
+def test_the_core_knows_no_product() -> None:
+    core = ("config", "sync", "engine", "components.assembly")
     wrong = [
-        f"{module} line {line}"
+        f"{module} line {line} imports {name}"
         for module, name, line in imports()
-        if top(name) == "components" and top(module) != "components"
+        if layer(module) in ("config", "sync", "engine", "components.assembly")
+        and layer(name) in ("faiss_store", "ollama")
     ]
     assert wrong == []
 
 
-def test_the_leaf_modules_do_not_import_each_other_in_a_circle() -> None:
+def test_nobody_imports_the_leaves() -> None:
+    wrong = [
+        f"{module} line {line} imports {name}"
+        for module, name, line in imports()
+        if name.partition(".")[0] in LEAVES
+        and module.partition(".")[0] != name.partition(".")[0]
+        and module != "vectors"  # the former name of `explore`
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
     edges: dict[str, set[str]] = {}
     for module, name, _ in imports():
-        if top(name) in LEVEL and top(module) in LEVEL and top(name) != top(module):
-            edges.setdefault(top(module), set()).add(top(name))
-    edges["registry"].discard("class_paths")  # lazily, by a class's path; the two know each other
+        if module != name:
+            edges.setdefault(module, set()).add(name)
 
-    def reaches(start: str, goal: str, seen: set[str]) -> bool:
-        return any(
-            item == goal or (item not in seen and reaches(item, goal, seen | {item})) for item in edges.get(start, ())
-        )
+    def reachable(start: str) -> set[str]:
+        reached: set[str] = set()
+        pending = [start]
+        while pending:
+            new = edges.get(pending.pop(), set()) - reached
+            reached |= new
+            pending += new
+        return reached
 
-    assert [name for name in edges if reaches(name, name, set())] == []
+    assert [name for name in sorted(edges) if name and name in reachable(name)] == []
 
 
 def test_the_package_has_no_file_that_tells_a_type_checker_otherwise() -> None:

@@ -11,11 +11,9 @@ from contextlib import suppress
 import click
 
 from ..errors import ConfigError, RagPluginError
-from ..explore import commands as meaning
-from . import doctor, fetch, files, index, work
 from .common import WORK_FAILED, WRONG_USE, ReaderLeft, cli, note
 
-__all__ = ["cli", "doctor", "fetch", "files", "index", "main", "meaning", "work"]
+__all__ = ["cli", "main"]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -161,7 +162,29 @@ def warnings_afterwards() -> Iterator[None]:
             log.addHandler(handler)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_MODULES = {
+    **dict.fromkeys(("init", "check", "show", "schema", "components"), "rag_plugin.cli.files"),
+    **dict.fromkeys(("sync", "search", "ask"), "rag_plugin.cli.work"),
+    **dict.fromkeys(("info", "verify"), "rag_plugin.cli.index"),
+    "fetch": "rag_plugin.cli.fetch",
+    "doctor": "rag_plugin.doctor.command",
+    **{name: f"rag_plugin.explore.commands.{name}" for name in ("similarity", "analogy", "nearest", "map")},
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports the module of a command when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _MODULES:
+            importlib.import_module(_MODULES[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rag-plugin")
 @common
 def cli(settings: Settings) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from .common import WORK_FAILED, Settings, cli, common, note, quiet_libraries
+from ..cli.common import WORK_FAILED, Settings, cli, common, note, quiet_libraries
 
 _SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red"), "skip": ("--", None)}
 
@@ -22,7 +22,7 @@ def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
 
     Nothing is changed: nothing is synced, downloaded or repaired. The exit code is 1 if anything has failed.
     """
-    from ..doctor import examine
+    from . import examine
 
     found = []
     with quiet_libraries():
