@@ -101,6 +101,28 @@ def test_the_example_of_extending_works(as_a_user: Path, minilm: Any) -> None:
     assert {item.node.ref_doc_id.split("/")[0] for item in engine.retrieve("heron")} == {"birds"}
 
 
+EXTENSIONS = {
+    "paragraphs": {"chunker": lambda make, encoder: make(encoder, size=64)},
+    "letters": {"encoder": lambda make, encoder: make()},
+    "in_memory": {"store": lambda make, encoder: make()},
+}
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_the_example_components_of_extending_work(name: str, as_a_user: Path, minilm: Any) -> None:
+    from rag_plugin import build_engine
+    from rag_plugin.components.registry.component import component_of
+
+    code = next(block.values[0] for block in blocks("python") if f"def {name}(" in str(block.values[0]))
+    namespace: dict[str, Any] = {"__name__": "my_package"}
+    exec(str(code), namespace)
+    ((slot, build),) = EXTENSIONS[name].items()
+    assert component_of(slot, name, "my-package", namespace[name]).summary
+    engine = build_engine("config.yaml", **{"encoder": minilm, slot: build(namespace[name], minilm)})
+    assert engine.sync().failed == []
+    assert "heron" in engine.retrieve("heron eats fish frogs eels shallow water")[0].node.get_content()
+
+
 def test_links_between_the_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
