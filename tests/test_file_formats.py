@@ -15,7 +15,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -224,10 +223,9 @@ def test_binary_data_named_html_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tag", ["div", "p", "b", "pre", "li"])
+@pytest.mark.timeout(120)  # quadratic time would be many minutes
 def test_elements_that_are_never_closed_cost_no_more_than_others(tmp_path: Path, tag: str) -> None:
-    started = time.perf_counter()
     assert squeezed(html(tmp_path, f"<{tag}>word " * 10_000)) == squeezed("word " * 10_000)
-    assert time.perf_counter() - started < 5
 
 
 def test_a_document_nested_too_deeply_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

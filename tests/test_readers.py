@@ -321,12 +321,12 @@ def test_load_data_gives_what_can_be_read_and_warns_of_the_rest(folder: Path, ca
     assert caplog.messages == ["b.txt: it is not UTF-8, and no other encoding fits it"]
 
 
-def test_a_large_folder_is_listed_quickly(folder: Path) -> None:
+def test_listing_a_large_folder_opens_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(2000):
         (folder / f"{number}.txt").touch()
-    started = time.perf_counter()
+    monkeypatch.setattr(Path, "open", None)
+    monkeypatch.setattr(Path, "read_bytes", None)
     assert len(ids(DirectoryReader(folder))) == 2000
-    assert time.perf_counter() - started < 2
 
 
 # ---------------------------------------------------------------------------------- JSON Lines

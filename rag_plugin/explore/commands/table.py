@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from wcwidth import wcswidth
 
 _LONGEST = 44  # columns of a row's name
 _HEADER = 12  # columns of a column's name; where one is longer, the columns have numbers
@@ -16,9 +16,8 @@ _STOPS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(bool(unicodedata.combining(character)) for character in text)
+    """The columns of a terminal that a text takes."""
+    return max(0, wcswidth(text))
 
 
 def fitted(text: str, columns: int) -> str:
