@@ -118,5 +118,5 @@ def test_no_documents_are_told(ask: Ask, tmp_path: Path) -> None:
     arguments = ["--set", f"reader.path={tmp_path / 'empty'}", "--set", f"store.path={tmp_path / 'other'}"]
     done = ask(*arguments, "What do herons eat?")
     assert "there are no documents: add some to the folder of reader.path, or change reader.path" in done.stderr
-    assert "nothing was found in the documents" in done.stderr
+    assert "no passage was found in the documents" in done.stderr
     assert "Sources" not in done.stdout

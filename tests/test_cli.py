@@ -135,7 +135,7 @@ def test_init_overwrites_nothing() -> None:
     Path("config.yaml").write_text("mine", encoding="utf-8")
     done = main("init")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "Error: config.yaml is there already, and is left as it is\n"
+    assert done.stderr == "Error: config.yaml exists already and was not changed\n"
     assert Path("config.yaml").read_text(encoding="utf-8") == "mine"
     assert not Path("docs").exists()
 

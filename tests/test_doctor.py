@@ -63,7 +63,7 @@ def test_a_healthy_system_is_green_and_nothing_is_changed(config: Path, ollama: 
     assert "384 numbers, reads 254 tokens" in done.stdout
     assert "Ollama 0.17.4 at" in done.stdout
     assert "it answers: loaded in" in done.stdout
-    assert done.stderr.strip().endswith("all is well")
+    assert done.stderr.strip().endswith("no problems")
     assert everything(config.parent) == before
     paths = {request.path for request in ollama.requests[asked:]}
     assert paths == {"/api/version", "/api/show", "/api/tags", "/api/ps", "/api/chat"}

@@ -543,11 +543,11 @@ def test_the_command_info_shows_the_index_and_loads_no_encoder(config: Path) -> 
     shown = {name: text.strip() for name, text in lines.items()}
     assert shown["documents"] == "4"
     assert shown["nodes"].startswith("4, vectors of ")
-    assert shown["search"] == "Flat, cosine, float32; every vector is compared"
+    assert shown["search"] == "Flat, cosine, float32; exact search"
     assert shown["words"] == "BM25, language english"
-    assert shown["kept vectors"] == "0 of removed nodes"
+    assert shown["cached vectors"] == "0 of removed nodes"
     assert set(shown) == {
-        *("directory", "size", "documents", "nodes", "search", "words", "kept vectors", "encoder", "chunker", "reader")
+        *("directory", "size", "documents", "nodes", "search", "words", "cached vectors", "encoder", "chunker", "reader")
     }
 
 
@@ -564,7 +564,7 @@ def test_the_command_info_gives_json(config: Path, synced: Bench) -> None:
 def test_the_command_info_of_nothing_says_so(config: Path) -> None:
     done = run("info", "--set", "store.path=./elsewhere")
     assert done.exit_code == 0
-    assert done.stderr == "nothing was ever synced into it; `rag-plugin sync` does\n"
+    assert done.stderr == "the index is empty; `rag-plugin sync` fills it\n"
     assert "documents:    0\n" in done.stdout
     assert not Path("elsewhere").exists()
 
@@ -576,7 +576,7 @@ def test_the_commands_are_about_this_store_alone(config: Path, command: str) -> 
     done = run(command)
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == (
-        "Error: this command is about the store 'faiss'; "
+        "Error: this command needs the store 'faiss'; "
         "the config has 'llama_index.core.vector_stores.SimpleVectorStore'\n"
     )
 
@@ -584,7 +584,7 @@ def test_the_commands_are_about_this_store_alone(config: Path, command: str) -> 
 def test_the_command_verify_says_that_all_is_well(config: Path) -> None:
     done = run("verify")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr.endswith("is fine: 4 nodes\n")
+    assert done.stderr.endswith(": no problems, 4 nodes\n")
     assert json.loads(run("verify", "--json").stdout) == []
 
 
@@ -595,12 +595,12 @@ def test_the_command_verify_finds_and_repairs(config: Path, synced: Bench) -> No
     (line,) = done.stdout.splitlines()
     assert line.startswith("! node ")
     assert " of document 'oven.txt' cannot be read: JSONDecodeError(" in line
-    assert done.stderr == "1 findings\n`rag-plugin verify --repair` mends what can be mended\n"
+    assert done.stderr == "1 problems\n`rag-plugin verify --repair` repairs what can be repaired\n"
     done = run("verify", "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (1, [{"what": line[2:], "repaired": False}])
     assert "mends what" not in done.stderr
     done = run("verify", "--repair")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{line} (repaired)\n", "1 findings\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{line} (repaired)\n", "1 problems\n")
     assert run("verify").exit_code == 0
     assert synced.sync().changed == ["oven.txt"]
 

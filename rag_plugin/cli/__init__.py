@@ -11,7 +11,7 @@ from contextlib import suppress
 import click
 
 from ..errors import ConfigError, RagPluginError
-from .common import WORK_FAILED, WRONG_USE, ReaderLeft, cli, note
+from .common import WORK_FAILED, WRONG_USE, OutputClosed, cli, note
 
 __all__ = ["cli", "main"]
 
@@ -21,11 +21,11 @@ def main() -> None:
     code = _run()
     if "torch" not in sys.modules:
         sys.exit(code)
-    # The interpreter takes more than a second to take apart what torch and transformers have loaded. All that has to
-    # be done at an end is done first: connections and processes are closed by exit handlers.
+    # The interpreter needs more than a second to finalize torch and transformers. Exit handlers run first: they close
+    # connections and processes.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # what could not be written was told by whoever wrote it
+        with suppress(OSError, ValueError):  # the writer has reported the error
             stream.flush()
     os._exit(code)
 
@@ -34,17 +34,17 @@ def _run() -> int:
     debug = "--debug" in sys.argv
     try:
         code = cli.main(prog_name="rag-plugin", standalone_mode=False)
-        return code if isinstance(code, int) else 0  # of --help, or of a command that left early
-    except ReaderLeft:
+        return code if isinstance(code, int) else 0
+    except OutputClosed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except click.ClickException as error:
         error.show()
         return WRONG_USE
     except (click.Abort, KeyboardInterrupt):
-        note("\nstopped; what was committed stays")
+        note("\nstopped; committed changes are kept")
         return 130
-    except Exception as error:  # the last seam before the terminal
+    except Exception as error:  # the seam to the terminal
         if debug:
             traceback.print_exc()
         if isinstance(error, ConfigError):
@@ -54,5 +54,5 @@ def _run() -> int:
             note(f"error: {error}")
         else:
             reason = " ".join(str(error).split()) or "no reason given"
-            note(f"error: {type(error).__name__}: {reason}" + ("" if debug else "\n(--debug shows where)"))
+            note(f"error: {type(error).__name__}: {reason}" + ("" if debug else "\n(--debug shows the traceback)"))
         return WORK_FAILED

@@ -1,4 +1,4 @@
-"""What all commands share: the common options, how the config is loaded, what goes to stderr."""
+"""The common options of all commands, the loading of the config, and messages on stderr."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 WORK_FAILED, WRONG_USE = 1, 2
 
 
-class ReaderLeft(Exception):
-    """The reader of our output left, as `| head` does; click would call a BrokenPipeError a failure."""
+class OutputClosed(Exception):
+    """The reader of stdout closed it, as `| head` does; click would report a BrokenPipeError as a failure."""
 
 
 def note(text: str) -> None:
@@ -32,7 +32,7 @@ def note(text: str) -> None:
 
 
 class Settings:
-    """What the common options said."""
+    """The values of the common options."""
 
     def __init__(self) -> None:
         self.config: str | None = None
@@ -49,7 +49,7 @@ class Settings:
         return load_command_line_config(self.path, self.overrides, self.allow)
 
     def engine(self, *, sync: bool, **overrides: Any) -> RagEngine:
-        """The engine, loaded with a word about what takes the time."""
+        """The engine, with a message while it is loaded."""
         from ..config import load_config
 
         config = self.load()
@@ -63,12 +63,12 @@ class Settings:
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """-c, --set, --allow and --debug, before or behind the command's name."""
+    """Adds -c, --set, --allow and --debug, before or after the command's name."""
 
     @click.option("-c", "--config", metavar="FILE", help="The config file.  [default: config.yaml]")
     @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one setting: llm.model=qwen3.")
     @click.option("--allow", metavar="PACKAGE", multiple=True, help="A package whose classes the config may name.")
-    @click.option("--debug", is_flag=True, help="Log everything, and show where an error came from.")
+    @click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")
     @click.pass_context
     @functools.wraps(function)
     def with_options(
@@ -96,13 +96,13 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(settings, *args, **options)
         except BrokenPipeError as error:
-            raise ReaderLeft from error
+            raise OutputClosed from error
 
     return with_options
 
 
 def while_loading(config: Config) -> None:
-    """Loading models takes seconds, in which a person should not stare at nothing."""
+    """Print which models are being loaded, on a terminal."""
     if sys.stderr.isatty():
         parts = [part.given.entries.get("model") for part in (config.encoder, config.llm) if part is not None]
         shown = [
@@ -113,11 +113,11 @@ def while_loading(config: Config) -> None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Warnings of this package on stderr, and no progress bars of the model libraries between our own."""
+    """Show this package's warnings on stderr, and hide the progress bars of the model libraries."""
     import logging
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # a default: this package's own bar decides for itself
+    os.environ.setdefault("TQDM_DISABLE", "1")  # this package's own bars set `disable` themselves
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     log = logging.getLogger("rag_plugin")
@@ -130,7 +130,7 @@ def _warnings_on_stderr() -> logging.Handler:
     import logging
 
     class Noting(logging.Handler):
-        """Not a StreamHandler, which would keep the stderr of now."""
+        """Unlike a StreamHandler, it looks up stderr for each message."""
 
         def emit(self, record: logging.LogRecord) -> None:
             note(self.format(record))
@@ -142,7 +142,7 @@ def _warnings_on_stderr() -> logging.Handler:
 
 @contextmanager
 def warnings_afterwards() -> Iterator[None]:
-    """What is told while an answer is written comes after it, not in its midst."""
+    """Delay warnings until after an answer, so that they do not interrupt it."""
     import logging
     from logging.handlers import MemoryHandler
 
@@ -158,7 +158,7 @@ def warnings_afterwards() -> Iterator[None]:
     finally:
         for handler, keeper in zip(own, kept):
             log.removeHandler(keeper)
-            keeper.close()  # which hands over what it kept
+            keeper.close()  # which emits the delayed records
             log.addHandler(handler)
 
 
@@ -179,8 +179,9 @@ class _LazyGroup(click.Group):
         return sorted(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _MODULES:
-            importlib.import_module(_MODULES[cmd_name])
+        # For an unknown name all of them, so that click can suggest a similar one.
+        for module in {_MODULES[cmd_name]} if cmd_name in _MODULES else set(_MODULES.values()):
+            importlib.import_module(module)
         return super().get_command(ctx, cmd_name)
 
 

@@ -1,4 +1,4 @@
-"""The command that downloads models; nothing else does."""
+"""The command `fetch`, the only one that downloads."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="What was fetched as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="The downloaded models as JSON.")
 @common
 def fetch(settings: Settings, as_json: bool) -> None:
     """Download the models of a hub that the config names.
 
-    They go into the cache of huggingface_hub, only the files that are needed; what is there already is kept.
-    HF_ENDPOINT, HF_HOME and HF_TOKEN are honoured. All other commands take models from there, without a network.
+    The necessary files are downloaded into the cache of huggingface_hub, unless they are there already. HF_ENDPOINT,
+    HF_HOME and HF_TOKEN are honoured. All other commands load models from the cache, without network access.
     """
     config = settings.load()
-    wanted = list(dict.fromkeys(hub_models(config)))
-    if not wanted:
+    models = list(dict.fromkeys(hub_models(config)))
+    if not models:
         note("the config names no model of a hub")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from ..components.model_files.hub import fetch as download
 
     done = []
-    for model in wanted:
+    for model in models:
         note(f"fetching {model.name} ...")
-        found = download(model)
-        done.append(found)
+        fetched = download(model)
+        done.append(fetched)
         if not as_json:
-            state = "" if found.is_new else "  (was there)"
-            click.echo(f"{found.model}  {found.bytes / 1e6:.1f} MB  {found.folder}{state}")
+            state = "" if fetched.is_new else "  (in the cache)"
+            click.echo(f"{fetched.model}  {fetched.bytes / 1e6:.1f} MB  {fetched.folder}{state}")
     if as_json:
-        click.echo(json.dumps([asdict(found) for found in done], indent=2))
+        click.echo(json.dumps([asdict(fetched) for fetched in done], indent=2))
 
 
 def hub_models(config: Config) -> Iterator[HubModel]:
-    """The models of a hub that a config names, whatever the section: each setting that is marked as `ModelFiles`."""
+    """The hub models of a config: every setting that is marked with `ModelFiles`."""
     from ..components.model_files.hub import HubModel
     from ..components.model_files.locate import is_hub_id
     from ..components.registry.path_settings import is_model

@@ -1,4 +1,4 @@
-"""The commands about the file itself: init, check, show, schema, components."""
+"""The commands `init`, `check`, `show`, `schema` and `components`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .common import WRONG_USE, Settings, cli, common, note
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
 @common
 def init(settings: Settings, directory: Path) -> None:
-    """Write a commented config.yaml that works as it is."""
+    """Write a config.yaml with comments, ready to use."""
     from importlib.resources import files
 
     target, documents = directory / "config.yaml", directory / "docs"
@@ -28,7 +28,7 @@ def init(settings: Settings, directory: Path) -> None:
         documents.mkdir(exist_ok=True)
     except OSError as error:
         if error.filename == str(target) and isinstance(error, FileExistsError):
-            raise click.ClickException(f"{target} is there already, and is left as it is") from None
+            raise click.ClickException(f"{target} exists already and was not changed") from None
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     click.echo(target)
     note(
@@ -43,7 +43,7 @@ def init(settings: Settings, directory: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Problems, or an empty list, as JSON.")
 @common
 def check(settings: Settings, as_json: bool) -> None:
-    """Check the config; print its problems, or what was understood."""
+    """Check the config; print its problems, or a summary."""
     try:
         config = settings.load()
     except ConfigError as error:
@@ -81,7 +81,7 @@ def _shown_section(section: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, without the origins.")
 @common
 def show(settings: Settings, as_json: bool) -> None:
-    """Show the whole config, defaults filled in, and where each value came from."""
+    """Show the config with all defaults and the origin of each value."""
     config = settings.load()
     if as_json:
         from ..config.dump import to_data

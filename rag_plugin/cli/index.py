@@ -1,4 +1,4 @@
-"""The commands about the index: info and verify."""
+"""The commands `info` and `verify`."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ if TYPE_CHECKING:
     from ..faiss_store import FaissStore
 
 
-@cli.command()
+@cli.command("info")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @common
-def info(settings: Settings, as_json: bool) -> None:
-    """Show what is in the index, its size, what made it, and its health."""
+def info_command(settings: Settings, as_json: bool) -> None:
+    """Show the content, size, settings and recall of the index."""
     store = _store(settings)
-    found = store.info()
+    info = store.info()
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(info.to_dict(), indent=2, ensure_ascii=False))
         return
-    if not found.nodes and not found.unfinished and not found.fingerprint:
-        note("nothing was ever synced into it; `rag-plugin sync` does")
-    kind = f"{found.index}, {found.metric}, {found.precision}"
-    recall = "every vector is compared" if found.recall is None else f"finds {found.recall:.1%} of the true nearest 10"
+    if not info.nodes and not info.unfinished and not info.fingerprint:
+        note("the index is empty; `rag-plugin sync` fills it")
+    kind = f"{info.index}, {info.metric}, {info.precision}"
+    recall = "exact search" if info.recall is None else f"finds {info.recall:.1%} of the nearest 10"
     lines = {
-        "directory": found.path,
-        "size": _size(found.bytes),
-        "documents": f"{found.documents:,}",
-        "nodes": f"{found.nodes:,}" + (f", vectors of {found.dimension} numbers" if found.dimension else ""),
+        "directory": info.path,
+        "size": _size(info.bytes),
+        "documents": f"{info.documents:,}",
+        "nodes": f"{info.nodes:,}" + (f", vectors of {info.dimension} numbers" if info.dimension else ""),
         "search": f"{kind}; {recall}",
-        "words": f"BM25, language {found.language}" if found.lexical else "not searched (store.lexical: false)",
-        "kept vectors": f"{found.cached_vectors:,} of removed nodes",
+        "words": f"BM25, language {info.language}" if info.lexical else "no lexical index (store.lexical: false)",
+        "cached vectors": f"{info.cached_vectors:,} of removed nodes",
     }
-    if found.not_in_snapshot:
-        lines["behind"] = f"{found.not_in_snapshot:,} changes are not in the FAISS file; opening adds them"
-    if found.unfinished:
-        lines["unfinished"] = f"a sync with another encoder has {found.unfinished:,} documents ready"
-    if found.writer:
-        lines["writing"] = found.writer
+    if info.not_in_snapshot:
+        lines["pending"] = (
+            f"{info.not_in_snapshot:,} changes are not in the FAISS file yet"
+        )
+    if info.unfinished:
+        lines["unfinished"] = f"a sync with another encoder has {info.unfinished:,} documents so far"
+    if info.writer:
+        lines["writing"] = info.writer
     for slot in ("encoder", "chunker", "reader"):
-        described = found.fingerprint.get(slot)
+        described = info.fingerprint.get(slot)
         if described:
             lines[slot] = ", ".join(f"{key} {value}" for key, value in described.items() if value not in (None, ""))
     for name, text in lines.items():
@@ -51,27 +53,27 @@ def info(settings: Settings, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--repair", is_flag=True, help="Mend what can be mended.")
-@click.option("--json", "as_json", is_flag=True, help="What was found as JSON.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
+@click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
 @common
 def verify(settings: Settings, repair: bool, as_json: bool) -> None:
     """Check every row, vector and derived file of the index against each other.
 
-    What is derived is made anew by --repair; a node that cannot be read is removed, and the next sync brings its
-    document back. The exit code is 0 if all is well (or was mended), else 1.
+    --repair rebuilds derived files and removes nodes that cannot be read; the next sync restores their documents. The
+    exit code is 0 if there is no problem left, else 1.
     """
     store = _store(settings)
-    found = store.verify(repair=repair)
+    problems = store.verify(repair=repair)
     if as_json:
-        data = [{"what": finding.what, "repaired": finding.repaired} for finding in found]
+        data = [{"what": problem.what, "repaired": problem.repaired} for problem in problems]
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
-        for finding in found:
-            click.echo(f"! {finding}")
-        note(f"{len(found)} findings" if found else f"{store.path} is fine: {len(store):,} nodes")
-    left = [finding for finding in found if not finding.repaired]
+        for problem in problems:
+            click.echo(f"! {problem}")
+        note(f"{len(problems)} problems" if problems else f"{store.path}: no problems, {len(store):,} nodes")
+    left = [problem for problem in problems if not problem.repaired]
     if left and not repair and not as_json:
-        note("`rag-plugin verify --repair` mends what can be mended")
+        note("`rag-plugin verify --repair` repairs what can be repaired")
     if left:
         raise click.exceptions.Exit(WORK_FAILED)
 
@@ -80,7 +82,7 @@ def _store(settings: Settings) -> FaissStore:
     config = settings.load()
     if config.store is None or config.store.type != "faiss":
         name = None if config.store is None else config.store.type
-        raise click.ClickException(f"this command is about the store 'faiss'; the config has {name!r}")
+        raise click.ClickException(f"this command needs the store 'faiss'; the config has {name!r}")
     with quiet_libraries():
         store: Any = config.build("store")
     return store  # type: ignore[no-any-return]

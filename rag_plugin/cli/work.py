@@ -1,4 +1,4 @@
-"""The commands that do the work: sync, search, ask."""
+"""The commands `sync`, `search` and `ask`."""
 
 from __future__ import annotations
 
@@ -47,16 +47,15 @@ def sync(settings: Settings, as_json: bool, dry_run: bool) -> None:
 
 @cli.command()
 @click.argument("question")
-@click.option("-k", "--top-k", type=click.IntRange(1), help="How many passages; unset, as the config says.")
+@click.option("-k", "--top-k", type=click.IntRange(1), help="How many passages; unset, the config's top_k.")
 @click.option("--sync/--no-sync", default=True, help="Bring the index in line with the documents first.")
 @click.option("--json", "as_json", is_flag=True, help="The passages as JSON.")
 @common
 def search(settings: Settings, question: str, top_k: int | None, sync: bool, as_json: bool) -> None:
-    """Find the passages for a question; no LLM is asked."""
+    """Find the passages for a question, without an LLM."""
     overrides: dict[str, Any] = {} if top_k is None else {"retriever.top_k": top_k}
-    # The LLM is not asked, so it is not built either.
     engine = settings.engine(sync=sync, **{"llm": "none", **overrides})
-    found = engine.retrieve(question)
+    hits = engine.retrieve(question)
     if as_json:
         data = [
             {
@@ -67,13 +66,13 @@ def search(settings: Settings, question: str, top_k: int | None, sync: bool, as_
                 "metadata": item.node.metadata,
                 "text": item.node.get_content(),
             }
-            for item in found
+            for item in hits
         ]
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
         return
-    if not found:
-        note("nothing was found")
-    for number, item in enumerate(found, 1):
+    if not hits:
+        note("no passage was found")
+    for number, item in enumerate(hits, 1):
         head = f"{number}. {item.score if item.score is not None else 0:.3f}  {_source(item.node)}"
         click.secho(head, bold=True)
         click.echo(_indented(item.node.get_content()))
@@ -85,7 +84,7 @@ def search(settings: Settings, question: str, top_k: int | None, sync: bool, as_
 @click.option("--json", "as_json", is_flag=True, help="Answer and sources as JSON.")
 @common
 def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> None:
-    """Answer a question from the documents; without one, keep asking until Ctrl-D."""
+    """Answer a question from the documents; without one, answer the lines of stdin until Ctrl-D."""
     from ..errors import MissingLLM
 
     config = settings.load()
@@ -97,15 +96,15 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
     if question is not None:
         _answer(engine, question, as_json)
         return
-    talking = sys.stdin.isatty()
-    if talking:
-        note("Ask away, each question by itself; Ctrl-D ends.")
+    interactive = sys.stdin.isatty()
+    if interactive:
+        note("Each line is one question; Ctrl-D ends.")
     failed = False
     while True:
         try:
-            question = input("? " if talking else "")
+            question = input("? " if interactive else "")
         except EOFError:
-            if failed and not talking:
+            if failed and not interactive:
                 raise click.exceptions.Exit(WORK_FAILED) from None
             return
         except KeyboardInterrupt:
@@ -125,28 +124,28 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
 
 
 def _load_llm(engine: RagEngine) -> None:
-    """Load the model while saying so; it may have to be downloaded to its server first."""
+    """Load the LLM with a progress bar; its server may have to download it first."""
     from tqdm import tqdm
 
     # disable=None: on a terminal only
     with tqdm(unit="B", unit_scale=True, desc="loading the LLM", disable=None, leave=False) as bar:
 
-        def say(line: Mapping[str, Any]) -> None:
+        def show(line: Mapping[str, Any]) -> None:
             bar.set_description_str(str(line.get("status", "downloading the LLM"))[:60])
             if line.get("total"):
                 bar.total = int(line["total"])
                 bar.n = int(line.get("completed", 0))
             bar.refresh()
 
-        engine.warm_up(say)
+        engine.warm_up(show)
 
 
 def _answer(engine: RagEngine, question: str, as_json: bool) -> None:
     with warnings_afterwards():
-        _say_answer(engine.query(question), question, as_json)
+        _print_answer(engine.query(question), question, as_json)
 
 
-def _say_answer(response: Any, question: str, as_json: bool) -> None:
+def _print_answer(response: Any, question: str, as_json: bool) -> None:
     if as_json:
         sources = [
             {"score": item.score, "document": item.node.ref_doc_id, "place": _place(item.node)}
@@ -157,7 +156,7 @@ def _say_answer(response: Any, question: str, as_json: bool) -> None:
         click.echo(json.dumps(data, ensure_ascii=False))
         return
     if not response.source_nodes:
-        note("nothing was found in the documents")
+        note("no passage was found in the documents")
     stream = getattr(response, "response_gen", None)
     for piece in stream if stream is not None else [str(response)]:
         click.echo(piece, nl=False)

@@ -1,4 +1,4 @@
-"""The command that looks at everything a first run can fail on."""
+"""The command `doctor`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "r
 
 
 @cli.command()
-@click.option("--answer/--no-answer", default=True, help="Load the LLM and ask it for a few words.")
+@click.option("--answer/--no-answer", default=True, help="Load the LLM and request a short answer.")
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 @common
 def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
-    """Look at config, packages, documents, encoder, index and LLM, and say what to do about what is wrong.
+    """Check config, packages, documents, encoder, index and LLM; each problem comes with what to do.
 
-    Nothing is changed: nothing is synced, downloaded or repaired. The exit code is 1 if anything has failed.
+    Nothing is synced, downloaded or repaired. The exit code is 1 if a check failed.
     """
     from . import examine
 
-    found = []
+    findings = []
     with quiet_libraries():
         for finding in examine(settings.load, ask_llm=answer):
-            found.append(finding)
+            findings.append(finding)
             if not as_json:
                 _show(finding.level, finding.name, finding.what, finding.hint)
     if as_json:
-        click.echo(json.dumps([finding.to_dict() for finding in found], indent=2, ensure_ascii=False))
-    failed, warned = (sum(finding.level == level for finding in found) for level in ("fail", "warn"))
+        click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, ensure_ascii=False))
+    failed, warned = (sum(finding.level == level for finding in findings) for level in ("fail", "warn"))
     if not as_json:
-        note(f"{failed} failed, {warned} to look at" if failed or warned else "all is well")
+        note(f"{failed} failed, {warned} warnings" if failed or warned else "no problems")
     if failed:
         raise click.exceptions.Exit(WORK_FAILED)
 
