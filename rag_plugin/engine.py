@@ -17,7 +17,7 @@ from .components.llms.finish_reasons import finish_reasons
 from .components.llms.no_llm import NoLLM
 from .config import Config, load_config
 from .errors import ContextOverflow, MissingLLM, QuestionError
-from .protocols import ContextOfServer, WarmUp
+from .protocols import ServerContext, WarmUp
 from .sync import SyncReport, check_index
 from .sync import sync as run_sync
 
@@ -138,7 +138,7 @@ class RagEngine(RetrieverQueryEngine):
         _question(query_bundle)
         reasons: list[str] = []
         with self._clear_errors(), finish_reasons(reasons):
-            if self.config.asks_llm and isinstance(self.llm, ContextOfServer):
+            if self.config.asks_llm and isinstance(self.llm, ServerContext):
                 await self.llm.aget_context_window()  # LlamaIndex asks for it when it must not wait
             try:
                 response = await super()._aquery(query_bundle)
@@ -217,17 +217,17 @@ class RagEngine(RetrieverQueryEngine):
                 yield piece
         _say_why(response, reasons)
 
-    def warm_up(self, say: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
+    def warm_up(self, on_progress: Callable[[Mapping[str, Any]], Any] | None = None) -> None:
         """Load the LLM where it has to be loaded, so that the first question does not wait for it.
 
         Args:
-            say: Gets what an Ollama server says while it downloads the model: `status`, `completed`, `total`.
+            on_progress: Called with each progress line of a download: `status`, `completed`, `total`.
 
         Raises:
             LLMError: The server or the model is not there.
         """
         if self.config.asks_llm and isinstance(self.llm, WarmUp):
-            self.llm.warm_up(say)
+            self.llm.warm_up(on_progress)
 
     # ------------------------------------------------------------------ other forms
 
