@@ -9,19 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import (
-    AccessRefused,
-    AnswerBroken,
-    CapabilityMissing,
-    ContextOverflow,
-    LLMError,
-    LoadFailed,
-    ModelMissing,
-    NotOllama,
-    ServerBusy,
-    ServerTooOld,
-    ServerUnreachable,
-)
+from .. import errors
 from .target import Target
 
 _CONTEXT_TEXTS = ("context length", "context size", "exceed_context")
@@ -37,7 +25,7 @@ _RUNNER_TEXTS = ("unexpectedly stopped", "unexpected eof", "terminated")
 _RETRY_HINT = "; ask again, and check the server's log if it happens again"
 
 
-def response_error(status: int, headers: Mapping[str, str], raw: bytes, target: Target) -> LLMError:
+def response_error(status: int, headers: Mapping[str, str], raw: bytes, target: Target) -> errors.LLMError:
     """The error for a response whose status is not 200.
 
     Args:
@@ -48,7 +36,7 @@ def response_error(status: int, headers: Mapping[str, str], raw: bytes, target: 
         return not_ollama(f"a redirection to {headers.get('location', 'elsewhere')}", target)
     if status in (401, 403):
         return target.error(
-            AccessRefused,
+            errors.AccessRefused,
             f"the server at {target.url} refuses access{target.for_model} ({status})",
             f": put the credentials into {target.slot}.headers, such as {{Authorization: 'Bearer ${{NAME}}'}}",
         )
@@ -64,28 +52,30 @@ def response_error(status: int, headers: Mapping[str, str], raw: bytes, target: 
         return not_ollama(f"a web page, with status {status}", target)
     if status == 502:
         return target.error(
-            ServerUnreachable,
+            errors.ServerUnreachable,
             f"the proxy at {target.url}{target.for_model} cannot reach the Ollama server behind it (502)",
             ": is that server running?",
         )
     if status == 504:
         return target.error(
-            AnswerBroken,
+            errors.AnswerBroken,
             f"the proxy at {target.url} timed out waiting for {target.model!r} (504)",
             ": raise its timeout, or load the model first by engine.warm_up()",
         )
     return not_ollama(f"status {status} with a body that is not from Ollama", target)
 
 
-def error_of_text(status: int, text: str, target: Target) -> LLMError:
+def error_of_text(status: int, text: str, target: Target) -> errors.LLMError:
     """The error for an error text of the server; the status is 200 for a line in a stream."""
     lower = text.lower()
     if any(part in lower for part in _CONTEXT_TEXTS):
-        return target.error(ContextOverflow, f"the prompt is longer than the context of {target}")
+        return target.error(errors.ContextOverflow, f"the prompt is longer than the context of {target}")
     if "does not support" in lower:
         feature = text.rpartition("does not support")[2].strip() or "this"
         return target.error(
-            CapabilityMissing, f"{target} does not support {feature}", f": use another model, or leave {feature} out"
+            errors.CapabilityMissing,
+            f"{target} does not support {feature}",
+            f": use another model, or leave {feature} out",
         )
     if status == 404 and "not found" in lower:
         return model_missing(target)
@@ -93,25 +83,25 @@ def error_of_text(status: int, text: str, target: Target) -> LLMError:
         return not_ollama(f"the error {text!r}", target)
     if any(part in lower for part in _LOAD_TEXTS):
         return target.error(
-            LoadFailed,
+            errors.LoadFailed,
             f"the server cannot load {target}: {text}",
             f"; use a smaller model or {target.slot}.context_window, or free memory",
         )
     if status == 200 or any(part in lower for part in _RUNNER_TEXTS):
-        return target.error(AnswerBroken, f"the answer of {target} broke off: {text}", _RETRY_HINT)
-    return target.error(LLMError, f"{target} refuses the request ({status}): {text}")
+        return target.error(errors.AnswerBroken, f"the answer of {target} broke off: {text}", _RETRY_HINT)
+    return target.error(errors.LLMError, f"{target} refuses the request ({status}): {text}")
 
 
-def not_ollama(sent: str, target: Target) -> NotOllama:
+def not_ollama(sent: str, target: Target) -> errors.NotOllama:
     """The address belongs to another kind of server, which sent `sent`."""
     return target.error(
-        NotOllama,
+        errors.NotOllama,
         f"the server at {target.url}{target.for_model} is not an Ollama server (it sent {sent})",
         f": is {target.slot}.base_url right?",
     )
 
 
-def unreachable(target: Target, *, name_unknown: bool = False) -> ServerUnreachable:
+def unreachable(target: Target, *, name_unknown: bool = False) -> errors.ServerUnreachable:
     """No connection to the server, or its host name is unknown."""
     what = f"no Ollama server can be reached at {target.url}{target.for_model}"
     setting = f"{target.slot}.base_url"
@@ -124,10 +114,10 @@ def unreachable(target: Target, *, name_unknown: bool = False) -> ServerUnreacha
             ": does it run there, and listen to other machines (OLLAMA_HOST=0.0.0.0)? "
             f"If it is elsewhere, set {setting}"
         )
-    return target.error(ServerUnreachable, what, hint)
+    return target.error(errors.ServerUnreachable, what, hint)
 
 
-def model_missing(target: Target, *, pull: bool = False, others: str = "") -> ModelMissing:
+def model_missing(target: Target, *, pull: bool = False, others: str = "") -> errors.ModelMissing:
     """The server has no such model.
 
     Args:
@@ -136,7 +126,7 @@ def model_missing(target: Target, *, pull: bool = False, others: str = "") -> Mo
     """
     setting = f", or set {target.slot}.pull to missing" if pull else ""
     return target.error(
-        ModelMissing,
+        errors.ModelMissing,
         f"the Ollama server at {target.url} has no model {target.model!r}",
         f": get it with {target.command(f'pull {target.model}')}{setting}{others}",
     )
@@ -151,18 +141,18 @@ def check_version(version: str, target: Target) -> None:
     numbers = [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")]
     if any(numbers) and numbers < [0, 13]:
         raise target.error(
-            ServerTooOld,
+            errors.ServerTooOld,
             f"Ollama {version} at {target.url} is too old: prompts would be cut without notice",
             "; update it to 0.13 or later",
         )
 
 
-def _busy(headers: Mapping[str, str], text: str, target: Target) -> ServerBusy:
+def _busy(headers: Mapping[str, str], text: str, target: Target) -> errors.ServerBusy:
     retry_after = headers.get("retry-after", "")
     seconds = float(retry_after) if retry_after.isdigit() else None
     pause = f" It asks for {seconds:,.0f} s of waiting." if seconds else ""
     error = target.error(
-        ServerBusy,
+        errors.ServerBusy,
         f"the server at {target.url} is too busy{target.for_model} ({text})",
         f": ask again later, or raise OLLAMA_NUM_PARALLEL and OLLAMA_MAX_QUEUE on the server.{pause}",
     )
@@ -181,7 +171,7 @@ def parse_line(raw: bytes, target: Target) -> dict[str, Any]:
     except ValueError as error:
         shown = raw[:80].decode("utf-8", "replace")
         raise target.error(
-            AnswerBroken,
+            errors.AnswerBroken,
             f"the answer of {target} contains a line that is not JSON: {shown!r}",
             "; a proxy may have changed it",
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..errors import AccessRefused, LLMError, ModelMissing, NotOllama, ServerUnreachable
+from ..errors import AccessRefused, ModelMissing, NotOllama
 from .error_mapping import check_version
 from .model_info import ModelInfo
 from .server import OllamaServer
@@ -50,17 +50,13 @@ class ModelState:
 
         Raises:
             ServerTooOld: It would cut long prompts without notice.
-            ServerUnreachable: No connection.
         """
         if self._version_checked:
             return
         try:
-            version = await self.server.version(self.name)
-        except ServerUnreachable:
-            raise
-        except LLMError:  # a proxy may let only /api/chat through
+            check_version(await self.server.version(self.name), self.target)
+        except (AccessRefused, NotOllama):  # a proxy may let only /api/chat through
             return
-        check_version(version, self.target)
         self._version_checked = True
 
     async def fetch_info(self, on_progress: OnProgress | None = None) -> ModelInfo:

@@ -10,16 +10,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
-from ..errors import (
-    AccessRefused,
-    AnswerBroken,
-    LLMError,
-    ModelMissing,
-    NotOllama,
-    PullFailed,
-    ServerBusy,
-    ServerUnreachable,
-)
+from .. import errors
 from .error_mapping import model_missing, not_ollama
 from .http import Deadline, Exchange
 from .limits import RETRIES, Limits
@@ -68,9 +59,9 @@ class OllamaServer:
             try:
                 await exchange.open(deadline)
                 return await exchange.read_object(deadline)
-            except ModelMissing as error:
+            except errors.ModelMissing as error:
                 raise await self._with_model_names(error) from error
-            except (ServerUnreachable, ServerBusy) as error:
+            except (errors.ServerUnreachable, errors.ServerBusy) as error:
                 await self._pause(error, attempt, deadline)
                 attempt += 1
             finally:
@@ -87,9 +78,11 @@ class OllamaServer:
         """This server and a model on it, for error messages."""
         return Target(without_credentials(self.url), model, self.slot)
 
-    async def _pause(self, error: ServerUnreachable | ServerBusy, attempt: int, deadline: Deadline) -> None:
+    async def _pause(
+        self, error: errors.ServerUnreachable | errors.ServerBusy, attempt: int, deadline: Deadline
+    ) -> None:
         """Sleep before the next attempt; raises the error where none is left or the deadline would pass."""
-        requested = error.wait if isinstance(error, ServerBusy) else None
+        requested = error.wait if isinstance(error, errors.ServerBusy) else None
         seconds = 0.25 * 2.0**attempt if requested is None else requested
         if attempt >= self.retries or monotonic() + seconds >= deadline.until:
             raise error
@@ -97,13 +90,13 @@ class OllamaServer:
             _log.warning("%s Asking again in %g s.", error, seconds)
         await asyncio.sleep(seconds)
 
-    async def _with_model_names(self, error: ModelMissing) -> ModelMissing:
+    async def _with_model_names(self, error: errors.ModelMissing) -> errors.ModelMissing:
         """The same error with a hint that lists models of the same family, else similar names, else the first few."""
         model = error.model
         limits = replace(self.limits, token=min(self.limits.token, _NAMES_TIMEOUT_SECONDS))
         try:
             names = await replace(self, limits=limits, retries=0).model_names()
-        except LLMError:
+        except errors.LLMError:
             others = ""
         else:
             family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
@@ -151,17 +144,17 @@ class OllamaServer:
                 line = await exchange.read_line(deadline)
                 if line is None:
                     broken = "broke off: the server ended the download before it was complete"
-                    raise self.target(model).error(AnswerBroken, broken)
+                    raise self.target(model).error(errors.AnswerBroken, broken)
                 deadline = Deadline.token(self.limits)
                 yield line
                 if line.get("status") == "success":
                     return
-        except (AccessRefused, NotOllama, ServerBusy, ServerUnreachable):
+        except (errors.AccessRefused, errors.NotOllama, errors.ServerBusy, errors.ServerUnreachable):
             raise
-        except LLMError as error:
+        except errors.LLMError as error:
             reason = error.what.partition("broke off: ")[2] or error.text
             raise self.target(model).error(
-                PullFailed,
+                errors.PullFailed,
                 f"{self.target()} could not download {model!r}: {reason}",
                 "; check the name, and the server's network and disk space",
             ) from error
@@ -214,9 +207,9 @@ class Stream:
             try:
                 await self._exchange.open(self._deadline)
                 return await self._exchange.read_line(self._deadline)
-            except ModelMissing as error:
+            except errors.ModelMissing as error:
                 raise await self._server._with_model_names(error) from error
-            except (ServerUnreachable, ServerBusy) as error:
+            except (errors.ServerUnreachable, errors.ServerBusy) as error:
                 await self._exchange.aclose()
                 await self._server._pause(error, attempt, self._deadline)
                 attempt += 1
@@ -227,15 +220,15 @@ class Stream:
             self._repetitions = self._repetitions + 1 if token.strip() == self._last_token else 0
             self._last_token = token.strip()
 
-    def _ended_early(self) -> AnswerBroken:
+    def _ended_early(self) -> errors.AnswerBroken:
         if self._repetitions >= _REPEATED_TOKENS - 1:
             return self._target.error(
-                AnswerBroken,
+                errors.AnswerBroken,
                 f"{self._target} repeated {self._last_token!r} until the server stopped it",
                 "; rephrase the question, set llm.repeat_penalty higher, or use another model",
             )
         return self._target.error(
-            AnswerBroken,
+            errors.AnswerBroken,
             f"the answer of {self._target} broke off before it was complete: the server or a proxy closed the "
             "connection",
             "; ask again, and check the server's log if it happens again",

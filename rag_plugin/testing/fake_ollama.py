@@ -187,7 +187,7 @@ class FakeOllama:
     def _show(self, body: Mapping[str, Any]) -> Reply:
         if self._name(body) is None:
             return error_reply(404, recorded.MISSING % body.get("model"))
-        return json_reply(recorded.shown(str(self._name(body)), self.context_length, self.capabilities))
+        return json_reply(recorded.shown(self.context_length, self.capabilities))
 
     def _pull(self, body: Mapping[str, Any]) -> Reply:
         name, is_stream = _tagged(str(body.get("model") or "")), body.get("stream") is not False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ...ollama.limits import EMBEDDING_TIMEOUT_SECONDS, RETRIES
+from ...ollama import limits
 from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address
 from ..registry.component import rule
 from ..registry.path_settings import ModelFiles
@@ -114,8 +114,8 @@ def ollama(
     timeout: Annotated[
         float,
         Field(gt=0, description="Seconds to wait for the vectors of a batch; the model may have to be loaded first."),
-    ] = EMBEDDING_TIMEOUT_SECONDS,
-    retries: Retries = RETRIES,
+    ] = limits.EMBEDDING_TIMEOUT_SECONDS,
+    retries: Retries = limits.RETRIES,
     keep_alive: KeepAlive = None,
     headers: Headers = None,
 ) -> Callable[..., BaseEmbedding]:

@@ -21,7 +21,7 @@ from sentence_transformers.base.modules import Transformer
 
 from ..model_files.hub import HubModel, cached_folder
 from ..model_files.locate import find_model
-from ..model_files.weights_hash import WeightsDigest
+from ..model_files.weights_hash import weights_digest
 from .batching import (
     MAX_CONCURRENT_TEXTS,
     MAX_TEXTS_PER_CALL,
@@ -71,7 +71,7 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
     _processes: EncoderProcesses | None = PrivateAttr(default=None)
     _batch_size: int | None = PrivateAttr(default=None)
     _batch_tokens: int = PrivateAttr(default=_MIN_TOKENS_PER_BATCH)
-    _weights: Callable[[], str] | None = PrivateAttr(default=None)
+    _weights: str = PrivateAttr(default="")
     _has_token_rows: bool = PrivateAttr(default=False)
     _settings: EncoderSettings | None = PrivateAttr(default=None)
 
@@ -81,7 +81,7 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         *,
         model_name: str,
         batch_size: int | None = None,
-        weights: Callable[[], str] | None = None,
+        weights: str = "",
         settings: EncoderSettings | None = None,
         **fields: Any,
     ) -> None:
@@ -139,7 +139,7 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         model = self._model
         return {
             "model": self.model_name,
-            "weights": self._weights() if self._weights is not None else "",
+            "weights": self._weights,
             "query_prompt": self.query_prompt,
             "document_prompt": self.document_prompt,
             "pooling": pooling_of(model),
@@ -300,7 +300,7 @@ def _load(settings: EncoderSettings, callback_manager: CallbackManager | None = 
     hub_model = HubModel(source.name, settings.revision, settings.backend, trust_remote_code=settings.trust_remote_code)
     folder = source.name if source.is_local else cached_folder(hub_model, PART)
     check_environment(settings)
-    weights = WeightsDigest(Path(folder), settings.backend)
+    weights = weights_digest(Path(folder), settings.backend)
     model = load_model(folder, source, settings)
     family = family_of(*family_names(source))
     apply_settings(model, family, settings)

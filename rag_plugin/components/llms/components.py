@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ...errors import ComponentError, MissingPackage
-from ...ollama.limits import (
-    CONNECT_TIMEOUT_SECONDS,
-    FIRST_TOKEN_TIMEOUT_SECONDS,
-    MAX_ANSWER_TOKENS,
-    RETRIES,
-    TOKEN_TIMEOUT_SECONDS,
-)
+from ...ollama import limits
 from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address
 from ..registry.component import rule
 from ..registry.path_settings import ModelFiles
@@ -32,7 +26,7 @@ def _context_exceeds_answer(settings: dict[str, Any]) -> Iterable[tuple[str, str
     context, answer = settings["context_window"], settings["max_tokens"]
     if context is not None and answer >= context:
         message = f"an answer of {answer} tokens leaves no room for the prompt in a context_window of {context}"
-        setting = "max_tokens" if answer > MAX_ANSWER_TOKENS else "context_window"
+        setting = "max_tokens" if answer > limits.MAX_ANSWER_TOKENS else "context_window"
         yield setting, message, "raise context_window or lower max_tokens"
 
 
@@ -64,7 +58,7 @@ def ollama(
             "8192, or the model's maximum if that is less.",
         ),
     ] = None,
-    max_tokens: MaxTokens = MAX_ANSWER_TOKENS,
+    max_tokens: MaxTokens = limits.MAX_ANSWER_TOKENS,
     temperature: Annotated[
         float | None, Field(ge=0, description="Sampling temperature; unset, the model's default.")
     ] = None,
@@ -93,14 +87,14 @@ def ollama(
     system_prompt: Annotated[str | None, Field(description="Instructions put before every question.")] = None,
     connect_timeout: Annotated[
         float, Field(gt=0, description="Seconds to connect to the server.")
-    ] = CONNECT_TIMEOUT_SECONDS,
+    ] = limits.CONNECT_TIMEOUT_SECONDS,
     first_token_timeout: Annotated[
         float, Field(gt=0, description="Seconds until an answer begins; the model may have to be loaded first.")
-    ] = FIRST_TOKEN_TIMEOUT_SECONDS,
+    ] = limits.FIRST_TOKEN_TIMEOUT_SECONDS,
     token_timeout: Annotated[
         float, Field(gt=0, description="Seconds from one part of an answer to the next.")
-    ] = TOKEN_TIMEOUT_SECONDS,
-    retries: Retries = RETRIES,
+    ] = limits.TOKEN_TIMEOUT_SECONDS,
+    retries: Retries = limits.RETRIES,
     pull: Annotated[
         Literal["never", "missing"],
         Field(description="`missing`: the server downloads a missing model at the first question."),

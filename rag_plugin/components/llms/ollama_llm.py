@@ -11,20 +11,11 @@ from contextlib import aclosing, contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.core.base.llms.generic_utils import (
-    achat_to_completion_decorator,
-    astream_chat_to_completion_decorator,
-    chat_to_completion_decorator,
-    stream_chat_to_completion_decorator,
-)
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     ChatResponseAsyncGen,
     ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
     LLMMetadata,
     TextBlock,
     ThinkingBlock,
@@ -40,19 +31,12 @@ from llama_index.core.bridge.pydantic import (
     field_serializer,
     model_serializer,
 )
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.callbacks import llm_chat_callback
 from llama_index.llms.ollama import Ollama
 
 from ...errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
 from ...ollama import async_bridge as bridge
-from ...ollama.limits import (
-    CONNECT_TIMEOUT_SECONDS,
-    FIRST_TOKEN_TIMEOUT_SECONDS,
-    MAX_ANSWER_TOKENS,
-    RETRIES,
-    TOKEN_TIMEOUT_SECONDS,
-    Limits,
-)
+from ...ollama import limits
 from ...ollama.model_state import ModelState, OnProgress
 from ...ollama.options import check_options
 from ...ollama.server import OllamaServer
@@ -91,11 +75,11 @@ class OllamaLLM(Ollama):
             which is read from the server at first use.
     """
 
-    max_tokens: int = Field(default=MAX_ANSWER_TOKENS, gt=0)
-    connect_timeout: float = Field(default=CONNECT_TIMEOUT_SECONDS, gt=0)
-    first_token_timeout: float = Field(default=FIRST_TOKEN_TIMEOUT_SECONDS, gt=0)
-    token_timeout: float = Field(default=TOKEN_TIMEOUT_SECONDS, gt=0)
-    retries: int = Field(default=RETRIES, ge=0)
+    max_tokens: int = Field(default=limits.MAX_ANSWER_TOKENS, gt=0)
+    connect_timeout: float = Field(default=limits.CONNECT_TIMEOUT_SECONDS, gt=0)
+    first_token_timeout: float = Field(default=limits.FIRST_TOKEN_TIMEOUT_SECONDS, gt=0)
+    token_timeout: float = Field(default=limits.TOKEN_TIMEOUT_SECONDS, gt=0)
+    retries: int = Field(default=limits.RETRIES, ge=0)
     pull: str = "never"
 
     _cached_state: tuple[tuple[Any, ...], ModelState] | None = PrivateAttr(default=None)
@@ -110,10 +94,6 @@ class OllamaLLM(Ollama):
         if MASK in (fields.get("headers") or {}).values() or f"//{MASK}@" in fields.get("base_url", ""):
             raise TypeError("credentials are masked in serialized data: pass headers and base_url again")
         super().__init__(model=model, **fields)
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "Ollama_llm"
 
     # ------------------------------------------------------------------ serialization without credentials
 
@@ -157,7 +137,7 @@ class OllamaLLM(Ollama):
         fields = (self.base_url, self.headers, times, self.retries, self.model, self.context_window, self.pull)
         cached = self._cached_state
         if cached is None or cached[0] != fields:
-            server = OllamaServer(self.base_url.rstrip("/"), self.headers or {}, Limits(*times), self.retries)
+            server = OllamaServer(self.base_url.rstrip("/"), self.headers or {}, limits.Limits(*times), self.retries)
             cached = fields, ModelState(server, self.model, self.context_window, self.pull == "missing")
             self._cached_state = cached
         return cached[1]
@@ -299,7 +279,7 @@ class OllamaLLM(Ollama):
             except ContextOverflow as error:
                 raise request.overflow() from error
 
-    # ------------------------------------------------------------------ LlamaIndex's methods
+    # ------------------------------------------------------------------ methods that also serve `complete`
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -318,22 +298,6 @@ class OllamaLLM(Ollama):
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """The growing answer; closing the generator stops the server."""
         return self._answer(messages, kwargs)
-
-    @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return chat_to_completion_decorator(self.chat)(prompt, **kwargs)
-
-    @llm_completion_callback()
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return await achat_to_completion_decorator(self.achat)(prompt, **kwargs)
-
-    @llm_completion_callback()
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        return stream_chat_to_completion_decorator(self.stream_chat)(prompt, **kwargs)
-
-    @llm_completion_callback()
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        return await astream_chat_to_completion_decorator(self.astream_chat)(prompt, **kwargs)
 
     async def _complete_answer(self, messages: Sequence[ChatMessage], arguments: dict[str, Any]) -> ChatResponse:
         response: ChatResponse | None = None

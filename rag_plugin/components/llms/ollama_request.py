@@ -12,7 +12,7 @@ from ...ollama.token_estimate import weighted_bytes
 from .finish_reasons import note_finish_reason
 from .streamed_answer import StreamedAnswer
 
-_log = logging.getLogger(__package__)
+_log = logging.getLogger("rag_plugin.ollama")
 
 
 class ChatRequest:

@@ -19,9 +19,9 @@ _MIN_PASSAGE_TOKENS = 64  # with less room for passages, one question takes doze
 def prompt_helpers(llm: LLM) -> tuple[PromptHelper, ChatPromptHelper]:
     """Helpers that pack nodes into the context of this LLM."""
     from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
-    from llama_index.core.utilities.token_counting import TokenEstimator
+    from llama_index.core.utilities.token_counting import TokenCounter as LlamaIndexCounter
 
-    class MessageCounter(TokenEstimator):
+    class MessageCounter(LlamaIndexCounter):
         """Counts the text of messages by the given tokenizer; the base class uses its global one."""
 
         def estimate_tokens_in_messages(self, messages: list[ChatMessage]) -> int:

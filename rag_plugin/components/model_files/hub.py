@@ -267,24 +267,20 @@ def _component_error(model: HubModel, error: BaseException) -> ComponentError | 
     reason = one_line_reason(error, first_line=True)
     if isinstance(error, ComponentError):
         return None
-    if isinstance(error, errors.GatedRepoError):
-        return ComponentError(
-            f"{shown} is gated: accept its terms at {hub}/{model.name}, then log in with `hf auth login` or set "
-            "HF_TOKEN"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return ComponentError(f"{model.name!r} has no revision {model.revision!r}; {hub}/{model.name} lists them")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return ComponentError(
-            f"there is no model {shown} at {hub}, or it is private: check the name; for a private one log in with "
-            "`hf auth login` or set HF_TOKEN"
-        )
-    if isinstance(error, errors.HFValidationError):
-        return ComponentError(f"{model.name!r} is not a hub id: {reason}")
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return ComponentError(f"{shown} cannot be downloaded while HF_HUB_OFFLINE is set: unset it")
-    if isinstance(error, errors.HfHubHTTPError):
-        return ComponentError(f"{hub} refused {shown}: {reason}")
+    login = "log in with `hf auth login` or set HF_TOKEN"
+    messages = {  # subclasses first
+        errors.GatedRepoError: f"{shown} is gated: accept its terms at {hub}/{model.name}, then {login}",
+        errors.RevisionNotFoundError: f"{model.name!r} has no revision {model.revision!r}; "
+        f"{hub}/{model.name} lists them",
+        errors.RepositoryNotFoundError: f"there is no model {shown} at {hub}, or it is private: check the name; "
+        f"for a private one {login}",
+        errors.HFValidationError: f"{model.name!r} is not a hub id: {reason}",
+        errors.OfflineModeIsEnabled: f"{shown} cannot be downloaded while HF_HUB_OFFLINE is set: unset it",
+        errors.HfHubHTTPError: f"{hub} refused {shown}: {reason}",
+    }
+    for kind, message in messages.items():
+        if isinstance(error, kind):
+            return ComponentError(message)
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
             return ComponentError(

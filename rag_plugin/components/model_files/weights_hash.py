@@ -8,9 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from concurrent.futures import Future
 from pathlib import Path
-from threading import Thread
 
 from .cache_folder import cache_folder
 
@@ -53,23 +51,6 @@ def weights_digest(folder: Path, backend: str = "torch") -> str:
         return hashes[files[0]][:_DIGEST_CHARACTERS]
     listing = "".join(f"{path.relative_to(folder).as_posix()}:{hashes[path]}\n" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-
-
-class WeightsDigest:
-    """Computes `weights_digest` in a thread while the model loads; call it for the result."""
-
-    def __init__(self, folder: Path, backend: str = "torch") -> None:
-        self._digest: Future[str] = Future()
-        Thread(target=self._run, args=(folder, backend), name="rag-plugin-weights", daemon=True).start()
-
-    def _run(self, folder: Path, backend: str) -> None:
-        try:
-            self._digest.set_result(weights_digest(folder, backend))
-        except Exception as error:  # raised by the call for the result
-            self._digest.set_exception(error)
-
-    def __call__(self) -> str:
-        return self._digest.result()
 
 
 def _hashes(files: Iterable[Path]) -> dict[Path, str]:
