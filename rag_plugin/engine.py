@@ -16,7 +16,7 @@ from .components.llms.finish_reasons import finish_reasons
 from .components.llms.no_llm import NoLLM
 from .config import Config, load_config
 from .errors import ContextOverflow, MissingLLM, QuestionError
-from .protocols import ContextOfServer, WarmUp
+from .protocols import ServerContext, WarmUp
 from .sync import SyncReport, check_index
 from .sync import sync as run_sync
 
@@ -139,7 +139,7 @@ class RagEngine(RetrieverQueryEngine):
         _question(query_bundle)
         reasons: list[str] = []
         with self._llm_errors(), finish_reasons(reasons):
-            if self.config.uses_llm and isinstance(self.llm, ContextOfServer):
+            if self.config.uses_llm and isinstance(self.llm, ServerContext):
                 await self.llm.aget_context_window()  # LlamaIndex reads it where it must not block
             try:
                 response = await super()._aquery(query_bundle)

@@ -1,30 +1,31 @@
-"""Every exception that rag_plugin raises on purpose.
+"""The exceptions of rag_plugin.
 
 RagPluginError
-├── ConfigError (ValueError)      the file is wrong; `problems` lists everything that is, with its place
-├── ComponentError                a part cannot be built from right settings
-│   └── MissingPackage (ImportError)  ... because a package is not installed; the text says which to install
-├── MissingLLM                    a question that needs an LLM was put to an engine that has none
-├── QuestionError (ValueError)    the question itself is unusable, e.g. empty
-├── DocumentError                 one document cannot be read or cut; carries its id
-├── EncoderError                  a text could not be encoded: the text, a server or a process is at fault
-├── LLMError                      the LLM's server or model did not answer as it should; carries its URL and model
-│   ├── ServerUnreachable         nothing answers there
-│   ├── NotOllama                 something else answers there
-│   ├── ServerBusy                the server turns requests away
-│   ├── AccessRefused             the server wants other credentials
+├── ConfigError (ValueError)      the config is invalid; `problems` lists every violation with its location
+├── ComponentError                a component cannot be built although its settings are valid
+│   └── MissingPackage (ImportError)  a package is not installed; the message contains the install command
+├── MissingLLM                    the engine has no LLM and the call needs one
+├── QuestionError (ValueError)    the question is invalid, e.g. empty
+├── DocumentError                 one document cannot be read or split; carries its id
+├── EncoderError                  a text could not be encoded: its content, a server or a process is the cause
+├── LLMError                      the LLM or its server failed; carries its URL and model
+│   ├── ServerUnreachable         no connection to the server
+│   ├── NotOllama                 the address belongs to another kind of server
+│   ├── ServerTooOld              the Ollama version is not supported
+│   ├── ServerBusy                the server rejects requests for the moment
+│   ├── AccessRefused             the credentials are missing or wrong
 │   ├── ModelMissing              the server has no such model
 │   ├── PullFailed                a model could not be downloaded
-│   ├── LoadFailed                the model is there and cannot be loaded
-│   ├── LLMTimeout                one of three times ran out; `limit` names the setting
-│   ├── AnswerBroken              the answer broke off, is empty, or is none
+│   ├── LoadFailed                the model exists and cannot be loaded
+│   ├── LLMTimeout                one of three time limits was exceeded; `limit` names the setting
+│   ├── AnswerBroken              the answer is incomplete, empty or unreadable
 │   ├── ContextOverflow           the prompt is longer than the model's context
-│   └── CapabilityMissing         the model cannot do what was asked, such as tools
-└── StoreError                    the index cannot do what was asked
-    ├── IndexNotBuilt             nothing was ever synced into it
-    ├── IndexMismatch             it was built by other settings; `differences` names them
-    ├── IndexLocked               another process writes to it
-    └── UnsupportedQuery (NotImplementedError)  a query asks for something this store does not do
+│   └── CapabilityMissing         the model lacks a feature such as tools
+└── StoreError                    an operation on the index failed
+    ├── IndexNotBuilt             no sync has completed
+    ├── IndexMismatch             the index was built with other settings; `differences` lists them
+    ├── IndexLocked               another process or thread holds the write lock
+    └── UnsupportedQuery (NotImplementedError)  the store does not support a feature of the query
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a config, where it stands, and what to do about it.
+    """One violation in a config: location, message, and hint.
 
-    `line` and `column` count from 1; they are None where the value did not come from a file's text
-    (an override, a mapping, a file that cannot be read at all). `path` is the dotted path of the
-    value, such as `chunker.chunk_size` or `rerankers[0].cutoff`, and empty for the file as a whole.
+    `line` and `column` count from 1; they are None for values that are not from a file (an override, a mapping)
+    and for a file that cannot be read. `path` is the dotted path of the value, such as `chunker.chunk_size` or
+    `rerankers[0].cutoff`, and empty for the file itself.
     """
 
     file: str
@@ -58,11 +59,11 @@ class Problem:
 
 
 class RagPluginError(Exception):
-    """Base of every exception that this package raises on purpose."""
+    """Base class of the exceptions of this package."""
 
 
 class ConfigError(RagPluginError, ValueError):
-    """A config is wrong; `problems` holds all that is wrong with it, in the order of the file."""
+    """A config is invalid; `problems` lists every violation in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems: list[Problem] = list(problems)
@@ -71,10 +72,10 @@ class ConfigError(RagPluginError, ValueError):
     def _text(self) -> str:
         blocks = []
         for file, group in groupby(self.problems, key=lambda problem: problem.file):
-            found = list(group)
-            count = f"{len(found)} problem" + ("s" if len(found) != 1 else "")
+            problems = list(group)
+            count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
             lines = [f"{file}: {count}"]
-            for problem in found:
+            for problem in problems:
                 lines += ["  " + line for line in str(problem).splitlines()]
             blocks.append("\n".join(lines))
         return "\n".join(blocks)
@@ -84,11 +85,11 @@ class ConfigError(RagPluginError, ValueError):
 
 
 class ComponentError(RagPluginError):
-    """A part cannot be built although its settings are right."""
+    """A component cannot be built although its settings are valid."""
 
 
 class MissingPackage(ComponentError, ImportError):
-    """A part needs a package that is not installed."""
+    """A component needs a package that is not installed."""
 
     def __init__(self, part: str, package: str, install: str) -> None:
         self.part, self.package, self.install = part, package, install
@@ -99,7 +100,7 @@ class MissingPackage(ComponentError, ImportError):
 
 
 class MissingLLM(RagPluginError):
-    """A question needs an LLM and the config names none."""
+    """The engine has no LLM and the call needs one."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -109,11 +110,11 @@ class MissingLLM(RagPluginError):
 
 
 class QuestionError(RagPluginError, ValueError):
-    """The question cannot be used as it is."""
+    """The question is invalid, e.g. empty."""
 
 
 class DocumentError(RagPluginError):
-    """One document cannot be read or cut."""
+    """One document cannot be read or split."""
 
     def __init__(self, document_id: str, reason: str) -> None:
         self.document_id, self.reason = document_id, reason
@@ -124,9 +125,14 @@ class DocumentError(RagPluginError):
 
 
 class LLMError(RagPluginError):
-    """The LLM did not answer as it should; `url` and `model` say which.
+    """The LLM or its server failed.
 
-    `what` says what is wrong and `hint` what to do, where that is known; the text has both.
+    Attributes:
+        text: The whole message.
+        what: The cause alone.
+        hint: What to do, "" where that is not known.
+        url: Address of the server, without credentials; "" for an LLM in this process.
+        model: Name of the model, "" for errors of the server.
     """
 
     hint: str = ""
@@ -141,21 +147,25 @@ class LLMError(RagPluginError):
 
 
 class ServerUnreachable(LLMError):
-    """Nothing answers at the server's address."""
+    """No connection to the server."""
 
 
 class NotOllama(LLMError):
-    """Something answers at the server's address, and it is no Ollama server."""
+    """The address belongs to another kind of server."""
+
+
+class ServerTooOld(LLMError):
+    """The server's Ollama version is not supported: it would cut long prompts without notice."""
 
 
 class ServerBusy(LLMError):
-    """The server turns requests away for the moment; `wait` is how many seconds it asks for, if it does."""
+    """The server rejects requests for the moment; `wait` holds the seconds of its Retry-After header, if any."""
 
     wait: float | None = None
 
 
 class AccessRefused(LLMError):
-    """The server wants other credentials than it got."""
+    """The credentials are missing or wrong."""
 
 
 class ModelMissing(LLMError):
@@ -167,25 +177,25 @@ class PullFailed(LLMError):
 
 
 class LoadFailed(LLMError):
-    """The server has the model and cannot load it, for want of memory or otherwise."""
+    """The server has the model and cannot load it, for lack of memory or another reason."""
 
 
 class LLMTimeout(LLMError):
-    """A time ran out; `limit` is the setting that holds it."""
+    """A time limit was exceeded; `limit` is the name of its setting."""
 
     limit: str = ""
 
 
 class AnswerBroken(LLMError):
-    """The answer broke off, is empty, or is nothing that can be read."""
+    """The answer is incomplete, empty or unreadable."""
 
 
 class ContextOverflow(LLMError):
-    """The prompt is longer than the model's context; nothing was cut off in silence."""
+    """The prompt is longer than the model's context; it was rejected, not cut."""
 
 
 class CapabilityMissing(LLMError):
-    """The model cannot do what was asked of it."""
+    """The model lacks a feature such as tools."""
 
 
 class EncoderError(RagPluginError):
@@ -193,15 +203,15 @@ class EncoderError(RagPluginError):
 
 
 class StoreError(RagPluginError):
-    """The index cannot do what was asked of it."""
+    """An operation on the index failed."""
 
 
 class IndexNotBuilt(StoreError):
-    """Nothing was ever synced into this index."""
+    """No sync into this index has completed."""
 
 
 class IndexMismatch(StoreError):
-    """The index was built by other settings than those it is opened with."""
+    """The index was built with other settings than those of the config."""
 
     def __init__(self, path: str, differences: Sequence[str], hint: str) -> None:
         self.path, self.differences, self.hint = path, list(differences), hint
@@ -213,8 +223,29 @@ class IndexMismatch(StoreError):
 
 
 class IndexLocked(StoreError):
-    """Another process or thread is writing to the index."""
+    """Another process or thread holds the write lock of the index."""
 
 
 class UnsupportedQuery(StoreError, NotImplementedError):
-    """A query asks for something that this store does not do; nothing is ignored in silence."""
+    """The store does not support a feature of the query."""
+
+
+def one_line_reason(error: BaseException, *, first_line: bool = False) -> str:
+    """The text of a foreign exception as one line.
+
+    Args:
+        first_line: Drop everything after the first line.
+    """
+    text = str(error).strip()
+    return " ".join((text.partition("\n")[0] if first_line else text).split()) or "no reason given"
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether a text contains a lone surrogate, which UTF-8 cannot encode."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

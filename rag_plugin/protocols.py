@@ -4,9 +4,9 @@ A part implements a protocol by having its members; nothing has to be inherited 
 with less: documents are read at each sync, texts are encoded in lists, tokens are estimated.
 
 Readers     `DocumentSource`
-Encoders    `MatrixEncoder`, `Identity`
+Encoders    `MatrixEncoder`, `Identity`, `EncoderPrompts`, `EncoderTokens`
 Stores      `SyncStore`
-LLMs        `WarmUp`, `ContextOfServer`
+LLMs        `WarmUp`, `ServerContext`, `TokenCounter`
 """
 
 from __future__ import annotations
@@ -71,14 +71,15 @@ class DocumentSource(Protocol):
 
 
 Progress = Callable[[int, int], None]
-"""Called with how many texts, and how many tokens, were encoded since it was last called; 0 tokens where unknown."""
+"""Progress callback: texts and tokens encoded since the last call; 0 tokens where the encoder does not count them."""
 
 
 @runtime_checkable
 class MatrixEncoder(Protocol):
-    """An encoder that encodes any number of texts at once: it sorts and batches them, and gives the matrix itself.
+    """An encoder that sorts and batches any number of texts itself and returns one matrix.
 
-    Both methods return float32 of shape (len(texts), dimension), also for no texts at all.
+    Both methods return float32 of shape (len(texts), dimension), also for an empty sequence, and raise `EncoderError`
+    where a text cannot be encoded. `progress` is called after each batch.
     """
 
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]: ...
@@ -87,10 +88,49 @@ class MatrixEncoder(Protocol):
 
 @runtime_checkable
 class Identity(Protocol):
-    """An encoder that knows what determines its vectors."""
+    """An encoder that describes what determines its vectors."""
 
     def identity(self) -> dict[str, Any]:
-        """Everything that determines the vector of a text, as plain data for JSON: `model`, `weights`, prompts, ..."""
+        """Settings in effect and a digest of the weights, as JSON data.
+
+        Equal identities mean equal vectors. Device, batch size and other settings of speed are left out.
+        An index stores the result; raises `EncoderError` where a server has to be read and does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class EncoderPrompts(Protocol):
+    """An encoder with the prompts in effect: the text put before a question or a node's text, "" for none."""
+
+    query_prompt: str
+    document_prompt: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokenization of an encoder, without special tokens.
+
+    Attributes:
+        starts: Character offset of each token of one text: ascending int64, shape (tokens,). Where a text is cut,
+            the parts may have one token more or less than the whole text has there.
+        counts: Number of tokens of each text: int64, shape (len(texts),).
+
+    A word that the tokenizer maps to one unknown token because of its length counts as if it were divided.
+    """
+
+    starts: Callable[[str], NDArray[np.int64]]
+    counts: Callable[[Sequence[str]], NDArray[np.int64]]
+
+
+@runtime_checkable
+class EncoderTokens(Protocol):
+    """An encoder whose tokenizer is available in this process."""
+
+    def tokens(self) -> Tokens: ...
+
+    def max_input_tokens(self) -> int | None:
+        """Maximum tokens of a text, special tokens and document prompt deducted; None for no limit."""
         ...
 
 
@@ -216,14 +256,31 @@ class SyncStore(Protocol):
 
 
 @runtime_checkable
-class WarmUp(Protocol):
-    """An LLM that can be loaded before it is asked."""
+class TokenCounter(Protocol):
+    """An LLM that counts tokens."""
 
-    def warm_up(self, on_progress: Callable[[Mapping[str, Any]], Any] | None = None) -> Any: ...
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text; an estimate is not below the true number."""
+        ...
 
 
 @runtime_checkable
-class ContextOfServer(Protocol):
-    """An LLM whose context a server knows."""
+class WarmUp(Protocol):
+    """An LLM that can be loaded before the first question."""
 
-    async def aget_context_window(self) -> int: ...
+    def warm_up(self, on_progress: Callable[[Mapping[str, Any]], Any] | None = None) -> float:
+        """Load the model; returns the seconds it took.
+
+        `on_progress` gets the progress of a download: `status`, and `completed` of `total` in bytes.
+        Raises `LLMError` where the server or the model is not available.
+        """
+        ...
+
+
+@runtime_checkable
+class ServerContext(Protocol):
+    """An LLM whose context size is read from a server."""
+
+    async def aget_context_window(self) -> int:
+        """Context size in tokens; reads it once, without blocking the event loop. Raises `LLMError`."""
+        ...

@@ -56,20 +56,11 @@ def _no_implicit_event_loop() -> None:
 @pytest.fixture(scope="session")
 def minilm() -> Any:
     """all-MiniLM-L6-v2, loaded once: 384 numbers, 256 tokens."""
-    from rag_plugin.components.encoders.sentence_encoder import load_sentence_encoder
+    from llama_index.core.callbacks import CallbackManager
 
-    return load_sentence_encoder(
-        model=MINILM,
-        device="cpu",
-        batch_size=32,
-        normalize=True,
-        pooling=None,
-        max_length=None,
-        query_prompt=None,
-        document_prompt=None,
-        revision=None,
-        trust_remote_code=False,
-    )
+    from rag_plugin.components.encoders.components import huggingface
+
+    return huggingface(CallbackManager(), model=MINILM, device="cpu", batch_size=32)
 
 
 @pytest.fixture

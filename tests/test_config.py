@@ -407,14 +407,14 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
         pytest.param(
             "llm: {type: ollama, model: m, base_url: 'http://gpu:port'}",
             "llm.base_url",
-            "this is no address of a server",
+            "this is not a server address",
             "write http://host:port, or host:port as in OLLAMA_HOST",
             id="address",
         ),
         pytest.param(
             "llm: {type: ollama, model: m, base_url: 'http://gpu:11434/v1/'}",
             "llm.base_url",
-            "Ollama's own API is asked, which is not under /v1",
+            "this client uses Ollama's native API, which is not under /v1",
             "leave /v1 out",
             id="another API",
         ),

@@ -243,10 +243,10 @@ def test_a_password_in_the_address_is_not_shown(config: Path, ollama: FakeOllama
 
 
 def test_an_old_server_is_told(config: Path) -> None:
-    with FakeOllama(says="Yes.", version="0.9.0", old=True) as old:
-        (found,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "warn")
-    assert found.what == "Ollama 0.9.0 cuts a prompt that is too long, which is found out by counting only"
-    assert found.hint == "0.13 and later refuse such a prompt: update the server"
+    with FakeOllama(says="Yes.", version="0.12.5") as old:
+        (found,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "fail")
+    assert found.what == f"Ollama 0.12.5 at {old.url} is too old: prompts would be cut without notice"
+    assert found.hint == "update it to 0.13 or later"
 
 
 def test_a_model_that_writes_nothing(config: Path) -> None:

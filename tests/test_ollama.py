@@ -159,7 +159,7 @@ def test_a_context_window_beyond_the_models_limit_is_told(server: str, caplog: p
     llm = OllamaLLM(MODEL, base_url=server, max_tokens=5, context_window=100_000, additional_kwargs=THREADS)
     llm.complete("Say yes.")
     assert llm.metadata.context_window == 8192
-    said = f"llm.context_window is 100,000, and '{MODEL}' at {server} has at most 8,192: that much is taken"
+    said = f"llm.context_window is 100,000, but the maximum of '{MODEL}' at {server} is 8,192: using the maximum"
     assert said in caplog.messages
     with pytest.raises(ContextOverflow, match="longer than the context of 8,192 tokens"):
         llm.complete("word " * 10_000)
@@ -173,7 +173,7 @@ def test_a_prompt_of_three_times_the_context_is_never_cut_in_silence(server: str
         llm.chat([ChatMessage(role="user", content=words) for _ in range(messages)])
     size = len(words) * messages
     assert str(caught.value) == (
-        f"a prompt of {size:,} bytes is longer than the context of 2,048 tokens that '{MODEL}' at {server} has; set "
+        f"a prompt of {size:,} bytes is longer than the context of 2,048 tokens of '{MODEL}' at {server}; set "
         "llm.context_window higher, set retriever.top_k lower, or ask a shorter question"
     )
     assert (caught.value.url, caught.value.model) == (server, MODEL)
@@ -207,7 +207,8 @@ def test_an_answer_that_was_cut_says_so(
     answer = engine.query("What does the heron eat?")
     assert answer.metadata["finish_reason"] == "length"
     assert (
-        f"the answer of '{MODEL}' was cut after 3 tokens; set llm.max_tokens higher for longer ones" in caplog.messages
+        f"the answer of '{MODEL}' was cut after 3 tokens; set llm.max_tokens higher for longer answers"
+        in caplog.messages
     )
 
 
@@ -246,7 +247,7 @@ def test_structured_answers(server: str) -> None:
 def test_what_the_model_cannot_do_is_an_error(server: str) -> None:
     with pytest.raises(CapabilityMissing) as caught:
         llm_of(server, thinking=True).complete("x")
-    assert "does not support thinking: take another model, or leave thinking out" in str(caught.value)
+    assert "does not support thinking: use another model, or leave thinking out" in str(caught.value)
 
     def add(a: int, b: int) -> int:
         """Add two numbers."""
@@ -275,7 +276,7 @@ def test_a_model_that_is_not_there_says_how_to_get_it(
 def test_a_model_that_cannot_be_downloaded(server: str) -> None:
     # Tests stay on this machine: a registry at a closed port.
     name = f"127.0.0.1:{free_port()}/none/none"
-    with pytest.raises(PullFailed, match="could not download .*; is the name right, and has the server a network"):
+    with pytest.raises(PullFailed, match="could not download .*; check the name, and the server"):
         OllamaLLM(name, base_url=server, pull="missing").complete("x")
 
 

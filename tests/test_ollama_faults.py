@@ -39,6 +39,7 @@ from rag_plugin.errors import (
     NotOllama,
     PullFailed,
     ServerBusy,
+    ServerTooOld,
     ServerUnreachable,
 )
 from rag_plugin.ollama.error_mapping import unreachable
@@ -303,7 +304,7 @@ def test_a_model_that_is_missing_is_downloaded_once(server: FakeOllama) -> None:
     [
         (None, "pull model manifest: file does not exist"),
         (faults.error_line(3, "write /models/x: no space left on device"), "no space left on device"),
-        (faults.no_done(), "the server ended the download before it was done"),
+        (faults.no_done(), "the server ended the download before it was complete"),
         (faults.drop(2), "broke"),
         (faults.stall(2), "went silent"),
         (faults.status(500, "pull model manifest: dial tcp: lookup registry.ollama.ai: no such host"), "no such host"),
@@ -371,7 +372,7 @@ def test_addresses_that_are_none(url: str) -> None:
     llm = OllamaLLM(MODEL, base_url=url, context_window=2048, retries=0)
     with pytest.raises(ServerUnreachable) as caught:
         llm.complete("x")
-    assert str(caught.value).startswith(f"{url} is no address of a server for '{MODEL}': ")
+    assert str(caught.value).startswith(f"{url} is not a server address for '{MODEL}': ")
 
 
 def test_a_server_that_does_not_speak_http() -> None:
@@ -409,14 +410,14 @@ def test_the_cure_fits_the_place() -> None:
 
 def test_https_where_only_http_is(server: FakeOllama) -> None:
     url = server.url.replace("http:", "https:")
-    with pytest.raises(ServerUnreachable, match="no safe connection to .*; is it http:// there, or"):
+    with pytest.raises(ServerUnreachable, match="no TLS connection to .*; is it http:// there, or"):
         OllamaLLM(MODEL, base_url=url, context_window=2048, retries=0).complete("x")
 
 
 @pytest.mark.parametrize("value", ["Bearer hush\n", " Bearer hush", "Bearer hush\u00e4"], ids=["end", "space", "sign"])
 @pytest.mark.parametrize("form", ["complete", "acomplete"])
 def test_a_header_that_cannot_be_sent_is_not_quoted(server: FakeOllama, value: str, form: str) -> None:
-    with pytest.raises(LLMError, match="the header 'Authorization' cannot be sent .* look at llm.headers") as caught:
+    with pytest.raises(LLMError, match="the header 'Authorization' cannot be sent .* check llm.headers") as caught:
         ask(llm_of(server, headers={"Authorization": value}), form)
     assert "hush" not in "".join(traceback.format_exception(caught.value))
 
@@ -448,7 +449,7 @@ def test_thinking_is_kept_apart(server: FakeOllama) -> None:
 @pytest.mark.parametrize("form", each_form(QUICK))
 def test_thinking_alone_is_no_answer(server: FakeOllama, form: str) -> None:
     server.says = Answer("", thinking="What do herons eat?")
-    with pytest.raises(AnswerBroken, match=f"'{MODEL}' at .* thought, and then gave an empty answer; ask in other"):
+    with pytest.raises(AnswerBroken, match=f"'{MODEL}' at .* thought, and then gave an empty answer; rephrase"):
         ask(llm_of(server), form)
 
 
@@ -458,7 +459,7 @@ def test_tool_calls(server: FakeOllama) -> None:
         return a + b
 
     tool = FunctionTool.from_defaults(add)
-    with pytest.raises(CapabilityMissing, match="does not support tools; it can do completion"):
+    with pytest.raises(CapabilityMissing, match="does not support tools; its capabilities are completion"):
         llm_of(server).chat_with_tools([tool], "What is 2 + 3?")
     server.capabilities.append("tools")
     server.says = Answer(tool_calls=[("add", {"a": 2, "b": 3})])
@@ -474,7 +475,7 @@ def test_tool_calls(server: FakeOllama) -> None:
 def test_an_answer_that_was_cut_says_so(server: FakeOllama, form: str, caplog: pytest.LogCaptureFixture) -> None:
     ask(llm_of(server, max_tokens=3), form)
     assert caplog.messages == [
-        f"the answer of '{MODEL}' was cut after 3 tokens; set llm.max_tokens higher for longer ones"
+        f"the answer of '{MODEL}' was cut after 3 tokens; set llm.max_tokens higher for longer answers"
     ]
 
 
@@ -493,8 +494,8 @@ def test_a_model_that_repeats_itself_is_named_as_such(server: FakeOllama, form: 
     with pytest.raises(AnswerBroken) as caught:
         ask(llm_of(server), form)
     assert str(caught.value) == (
-        f"'{MODEL}' at {server.url} said 'and' again and again until the server stopped it; ask in other words, set "
-        "llm.repeat_penalty higher, or take another model"
+        f"'{MODEL}' at {server.url} repeated 'and' until the server stopped it; rephrase the question, set "
+        "llm.repeat_penalty higher, or use another model"
     )
 
 
@@ -508,43 +509,30 @@ def test_a_prompt_that_is_too_long_is_an_error(server: FakeOllama, form: str) ->
     assert len(server.bodies()) == 1
 
 
-@pytest.mark.parametrize("messages", [1, 3])
-def test_an_old_server_that_cuts_in_silence_is_found_out(messages: int) -> None:
-    with FakeOllama(old=True, version="0.5.7") as server:
-        llm = llm_of(server, context_window=256)
-        text = "The heron stands in shallow water and eats fish. " * (60 // messages)
-        with pytest.raises(ContextOverflow):
-            llm.chat([ChatMessage(role="user", content=text) for _ in range(messages)])
-        assert llm.complete("Short.").text == "Yes, I can."
+@pytest.mark.parametrize("form", FORMS)
+def test_a_server_that_would_cut_prompts_is_refused_at_the_first_question(form: str) -> None:
+    with FakeOllama(SAYS, version="0.12.5") as server:
+        with pytest.raises(ServerTooOld) as caught:
+            ask(llm_of(server), form)
+        assert str(caught.value) == (
+            f"Ollama 0.12.5 at {server.url} is too old: prompts would be cut without notice; update it to 0.13 or later"
+        )
+        assert (caught.value.url, caught.value.model) == (server.url, MODEL)
+        assert server.bodies() == []
 
 
-def test_what_an_old_server_does_not_tell_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    with FakeOllama("Heron. " * 100, version="0.9.0", old=True) as server:
-        # It lets go of the question to go on with the answer.
-        llm = llm_of(server, context_window=64, max_tokens=300)
-        assert llm.complete("What does the heron eat?").additional_kwargs["finish_reason"] == "length"
-        assert "set llm.context_window higher" in caplog.text
-        # It drops an older message, and says of the others how many tokens they have.
-        llm = llm_of(server, context_window=256, max_tokens=5)
-        older = ChatMessage("The heron stands in water. " * 42, role="user")
-        with pytest.raises(ContextOverflow) as caught:
-            llm.chat([older, ChatMessage("What does it eat? " * 30, role="user")])
-        assert len(server.bodies()) == 1
-        assert caught.value.__cause__ is None
-        assert llm.count_tokens("x" * 300) == 200  # twice as many as before, not four times
+@pytest.mark.parametrize("version", ["0.13.0", "0.13.0-rc1", "0.17.4", "1.0", "0.0.0"])
+def test_the_version_of_a_server_is_read_once(version: str) -> None:
+    with FakeOllama(SAYS, version=version) as server:
+        llm = llm_of(server)
+        for _ in range(2):
+            assert llm.complete("x").text == SAYS
+        assert [request.path for request in server.requests].count("/api/version") == 1
 
 
-def test_prose_is_not_cut_by_a_server_without_a_version() -> None:
-    with FakeOllama(SAYS, version="0.0.0") as server:
-        llm = llm_of(server, context_window=1024, max_tokens=10)
-        llm.complete("!?;:" * 250)
-        assert llm.complete("Lapwing heron " * 220).text == SAYS
-    with FakeOllama(SAYS, version="0.0.0", old=True) as server:
-        llm = llm_of(server, context_window=512, max_tokens=10)
-        with pytest.raises(ContextOverflow) as caught:
-            llm.complete("Lapwing heron " * 900)
-    assert caught.value.__cause__ is None
-    assert llm.count_tokens("x" * 300) == 200
+def test_a_proxy_that_does_not_pass_the_version_on_is_no_obstacle(server: FakeOllama) -> None:
+    server.fail(faults.html(404), path="/api/version", times=None)
+    assert llm_of(server).complete("x").text == SAYS
 
 
 def test_prose_after_text_of_many_tokens_is_no_prompt_that_was_cut(server: FakeOllama) -> None:
@@ -657,7 +645,7 @@ def ran(server: FakeOllama, code: str, *, flags: tuple[str, ...] = ()) -> tuple[
     script = textwrap.dedent("""
         import asyncio, os, sys, threading, time
         from llama_index.core.llms import ChatMessage
-        from rag_plugin.ollama.llm import OllamaLLM
+        from rag_plugin.components.llms.ollama_llm import OllamaLLM
         llm = OllamaLLM("fake:latest", base_url=sys.argv[1], context_window=2048)
         print("ready", flush=True)
     """) + textwrap.dedent(code)
@@ -857,7 +845,7 @@ def test_a_context_window_beyond_the_models_limit_is_not_asked_for(
     assert str(engine.query("Where does the ferry go?")) == SAYS
     assert engine.llm.metadata.context_window == 1400
     assert {body["options"]["num_ctx"] for body in server.bodies()} == {1400}
-    assert "llm.context_window is 100,000, and" in caplog.text
+    assert "llm.context_window is 100,000, but" in caplog.text
 
 
 def test_a_server_that_tells_nothing_of_models_is_asked_all_the_same(server: FakeOllama) -> None:
@@ -988,20 +976,6 @@ def test_a_streamed_answer_that_breaks_off(
     assert server.url in str(caught.value)
     assert "".join(pieces) == "".join(tokens(SAYS)[:3])
     assert len(server.bodies()) == 1
-
-
-def test_an_old_server_is_found_out_through_the_engine(
-    engine_settings: dict[str, Any], minilm: Any, documents: Path, server: FakeOllama
-) -> None:
-    server.old, server.version = True, "0.9.0"
-    write_code(documents)
-    engine = build_engine(engine_settings, overrides=LONG, encoder=minilm)
-    assert str(engine.query("What is the code of the ferry?")) == SAYS
-    # The answer to a prompt that was cut is none: it was asked again with smaller ones.
-    first, *rest = too_long(server)
-    assert first
-    assert rest
-    assert not any(rest)
 
 
 async def test_an_engine_in_a_running_loop(engine_settings: dict[str, Any], minilm: Any, server: FakeOllama) -> None:

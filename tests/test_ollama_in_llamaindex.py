@@ -207,9 +207,9 @@ def test_credentials_are_written_nowhere(server: FakeOllama, caplog: pytest.LogC
     written += [str(caught.value), caught.value.url, str(missing.value), caplog.text]
     written += [repr(encoder), str(encoder.to_dict()), encoder.model_dump_json()]
     assert not any("hush" in text for text in written)
-    with pytest.raises(TypeError, match="credentials were left out when this was written: give headers and base_url"):
+    with pytest.raises(TypeError, match="credentials are masked in serialized data: pass headers and base_url"):
         OllamaLLM.from_dict(llm.to_dict())
-    with pytest.raises(TypeError, match="credentials were left out when this was written: give base_url"):
+    with pytest.raises(TypeError, match="credentials are masked in serialized data: pass base_url"):
         OllamaEncoder.from_dict(encoder.to_dict())
     again = OllamaLLM.from_dict(llm.to_dict(), base_url=url, headers={"X-Key": "hush"})
     server.models.append(MODEL)
@@ -274,7 +274,7 @@ async def test_the_first_question_does_not_block_the_loop(
 ) -> None:
     engine = await asyncio.to_thread(build_engine, engine_settings, encoder=minilm)
     for ask in (lambda: engine.llm.acomplete("x"), lambda: engine.aquery("What does the heron eat?")):
-        engine.llm._found = None  # as if nothing had been asked
+        engine.llm._cached_state = None  # as if nothing had been asked
         server.fail(faults.slow_first_token(0.6), path="/api/show")
         longest, last = 0.0, time.perf_counter()
         task = asyncio.ensure_future(ask())
@@ -343,7 +343,9 @@ async def test_a_form_that_was_cut_is_told(server: FakeOllama) -> None:
     for asked in (at_once(), llm.astructured_predict(City, PROMPT, name="Hamburg")):
         with pytest.raises(AnswerBroken) as caught:
             await asked
-        assert str(caught.value).startswith(f"the answer of '{MODEL}' at {server.url} is no whole City: Invalid JSON")
+        assert str(caught.value).startswith(
+            f"the answer of '{MODEL}' at {server.url} is not a complete City: Invalid JSON"
+        )
         assert str(caught.value).endswith("if it was cut, set llm.max_tokens higher")
 
 
@@ -385,7 +387,7 @@ def test_a_model_without_tools_is_known_as_one(
 ) -> None:
     llm = llm_of(server)
     assert llm.metadata.is_function_calling_model  # nobody knows yet
-    with pytest.raises(CapabilityMissing, match=r"it can do completion\. After engine\.warm_up\(\) that is known"):
+    with pytest.raises(CapabilityMissing, match=r"its capabilities are completion\. Call engine\.warm_up\(\) first"):
         llm.chat_with_tools([TOOL], "x")
     assert not llm.metadata.is_function_calling_model
     engine = build_engine(engine_settings, encoder=minilm)

@@ -507,7 +507,7 @@ def test_text_that_no_encoding_holds_fails_that_document_alone(bench: Bench, doc
     report = bench.sync()
     assert report.added == ["good"]
     what = "text" if document.text != "fine" else "metadata"
-    assert report.failed == [("bad", f"its {what} contains a lone surrogate, so it is not UTF-8")]
+    assert report.failed == [("bad", f"its {what} contains a lone surrogate, which is not valid Unicode")]
 
 
 class Picky(NodeParser):

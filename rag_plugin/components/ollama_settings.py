@@ -1,4 +1,4 @@
-"""Settings that all parts on an Ollama server have."""
+"""Settings shared by the components that use an Ollama server."""
 
 from __future__ import annotations
 
@@ -11,31 +11,28 @@ BaseUrl = Annotated[
     str,
     Field(
         min_length=1,
-        description="Where the server listens; `${OLLAMA_HOST:-http://localhost:11434}` follows the environment.",
+        description="The server's address; `${OLLAMA_HOST:-http://localhost:11434}` follows the environment.",
     ),
 ]
 KeepAlive = Annotated[
     str | float | None,
-    Field(description="How long the model stays loaded, such as `10m`; unset, the server's own."),
+    Field(description="How long the model stays loaded, such as `10m`; unset, the server's default."),
 ]
 Retries = Annotated[
     int,
-    Field(
-        ge=0,
-        description="How often a request is sent again that the server did not take, while it starts or is busy.",
-    ),
+    Field(ge=0, description="How often a request is repeated while the server starts or is busy."),
 ]
 Headers = Annotated[
-    dict[str, str] | None, Field(description="HTTP headers for the server; put secrets in as `${NAME}`.")
+    dict[str, str] | None, Field(description="HTTP headers for the server; write secrets as `${NAME}`.")
 ]
 
-LOCAL = "http://localhost:11434"
+DEFAULT_BASE_URL = "http://localhost:11434"
 
 
-def address_that_can_be(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
-    """A rule for settings with a `base_url`."""
+def valid_address(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """Rule: `base_url` is a valid address."""
     from ..ollama.target import address_problem
 
-    found = address_problem(settings["base_url"])
-    if found is not None:
-        yield "base_url", *found
+    problem = address_problem(settings["base_url"])
+    if problem is not None:
+        yield "base_url", *problem

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Literal
+
+import psutil  # type: ignore[import-untyped]
 
 Level = Literal["ok", "warn", "fail", "skip"]
 
@@ -23,18 +24,9 @@ class Finding:
         return asdict(self)
 
 
-def free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            found = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(found.split()[1]) * 1024
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+def free_memory() -> int:
+    """Available memory in bytes, without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 def as_size(count: float) -> str:

@@ -44,16 +44,14 @@ class LookAtLLM:
     def _ollama(self, llm: OllamaLLM) -> Generator[Finding, None, bool]:
         """Whether the model is there to be asked; to download it is not for this."""
         from ..ollama import async_bridge as bridge
+        from ..ollama.error_mapping import check_version
         from ..ollama.model_info import ModelInfo
-        from ..ollama.server import refuses_long_prompts
 
         server, model = llm.server, llm.model
         target = server.target()
         version = bridge.run(server.version(model))
+        check_version(version, target)
         yield Finding("ok", "llm", f"Ollama {version} at {target.url}")
-        if refuses_long_prompts(version) is False:
-            what = f"Ollama {version} cuts a prompt that is too long, which is found out by counting only"
-            yield Finding("warn", "llm", what, "0.13 and later refuse such a prompt: update the server")
         try:
             facts = ModelInfo.of(bridge.run(server.show(model)))
         except ModelMissing as error:
@@ -61,11 +59,11 @@ class LookAtLLM:
                 raise
             yield Finding("warn", "llm", error.what, "the first question downloads it (llm.pull: missing)")
             return False
-        said, window = llm.context_window, facts.window(llm.context_window)
-        listed = bridge.run(server.listed(model))
+        said, window = llm.context_window, facts.context(llm.context_window)
+        listed = bridge.run(server.list_models(model))
         needed = int(listed[0].get("size", 0)) if listed else 0
         needed += (facts.cache_bytes or 0) * window
-        most = f", at most {facts.limit:,}" if facts.limit else ""
+        most = f", at most {facts.max_context:,}" if facts.max_context else ""
         what = (
             f"{model} ({facts.size}): a context of {window:,} tokens{most}; it needs some {as_size(needed)} of memory"
         )
@@ -86,7 +84,7 @@ class LookAtLLM:
             yield Finding("fail", "llm", what, "leave llm.thinking out, or take another model")
             return False
         memory = free_memory()
-        if target.is_here and memory is not None and needed > memory and bridge.run(server.running(model)) is None:
+        if target.is_local and needed > memory and bridge.run(server.running(model)) is None:
             what = f"{model} needs some {as_size(needed)}, and {as_size(memory)} of memory are free"
             hint = "take a smaller model or llm.context_window, unless it fits into a graphics card"
             yield Finding("warn", "llm", what, hint)

@@ -7,9 +7,7 @@ the file: one that is missing, damaged or in use only means that words are encod
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..components.encoders.matrix import pack, probe, unpack
+from ..components.model_files.cache_folder import cache_folder
 from .space import directions
 
 if TYPE_CHECKING:
@@ -36,19 +35,6 @@ CREATE TABLE IF NOT EXISTS word (
     seq INTEGER PRIMARY KEY, encoder INTEGER NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, UNIQUE (encoder, text)
 );
 """
-
-
-def cache_folder() -> Path:
-    """Where this user's caches are: `RAG_PLUGIN_CACHE`, or `rag-plugin` in the folder that the system has for them."""
-    if own := os.environ.get("RAG_PLUGIN_CACHE"):
-        return Path(own)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "rag-plugin"
 
 
 @dataclass(frozen=True, eq=False)

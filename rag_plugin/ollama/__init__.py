@@ -1,1 +1,1 @@
-"""What LlamaIndex lacks about Ollama: a context of its own, patience, and errors that say what to type."""
+"""A client for Ollama servers: typed errors, time limits, retries; imports no LlamaIndex."""

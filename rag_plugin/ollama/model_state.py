@@ -1,4 +1,4 @@
-"""A model on a server, and what was learnt of it by asking."""
+"""A model on a server, with what requests have shown about it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..errors import AccessRefused, LLMError, ModelMissing, NotOllama
+from ..errors import AccessRefused, ModelMissing, NotOllama
+from .error_mapping import check_version
 from .model_info import ModelInfo
-from .server import OllamaServer, refuses_long_prompts
+from .server import OllamaServer
 from .target import Target
 from .token_estimate import TokenEstimator
 
@@ -24,76 +25,75 @@ class ModelState:
     """A model on a server.
 
     Attributes:
-        configured_context: The tokens of the context that the config says; 0 or less where it says none.
-        pull_missing: Whether a model that is missing is downloaded.
-        window: The tokens that each request asks for, once that is known.
-        facts: What the server says of the model, once it was asked.
-        counter: Counts as the model does.
+        configured_context: Context tokens of the config; 0 or less where unset.
+        pull_missing: Whether a missing model is downloaded.
+        context: Context tokens of each request, once known.
+        info: The model's properties, once read.
+        estimator: Estimates tokens of this model.
     """
 
     server: OllamaServer
     name: str
     configured_context: int
     pull_missing: bool
-    window: int | None = None
+    context: int | None = None
     info: ModelInfo | None = None
-    counter: TokenEstimator = field(default_factory=TokenEstimator)
-    _refuses: bool | None = None
-    _version_requested: bool = False
+    estimator: TokenEstimator = field(default_factory=TokenEstimator)
+    _version_checked: bool = False
 
     @property
     def target(self) -> Target:
         return self.server.target(self.name)
 
+    async def check_version(self) -> None:
+        """Read the server's version once.
+
+        Raises:
+            ServerTooOld: It would cut long prompts without notice.
+        """
+        if self._version_checked:
+            return
+        try:
+            check_version(await self.server.version(self.name), self.target)
+        except (AccessRefused, NotOllama):  # a proxy may let only /api/chat through
+            return
+        self._version_checked = True
+
     async def fetch_info(self, on_progress: OnProgress | None = None) -> ModelInfo:
-        """What the server says of the model, asked once."""
+        """The model's properties, read once."""
         if self.info is None:
-            self.info = ModelInfo.of(await self.there(lambda: self.server.show(self.name), on_progress))
+            self.info = ModelInfo.of(await self.with_model(lambda: self.server.show(self.name), on_progress))
         return self.info
 
     async def resolve_context(self, on_progress: OnProgress | None = None) -> int:
-        """The tokens that each request asks for; the server would take those beyond the model's limit for less."""
-        if self.window is None:
+        """Context tokens of each request: the configured number, at most the model's maximum."""
+        if self.context is None:
             try:
-                window = (await self.fetch_info(on_progress)).window(self.configured_context)
+                context = (await self.fetch_info(on_progress)).context(self.configured_context)
             except (AccessRefused, NotOllama):
                 if self.configured_context <= 0:
                     raise
-                window = self.configured_context  # something between may let nothing pass but questions
-            if window < self.configured_context:
+                context = self.configured_context  # a proxy may let only /api/chat through
+            if context < self.configured_context:
                 _log.warning(
-                    "llm.context_window is %s, and %s has at most %s: that much is taken",
-                    *(f"{self.configured_context:,}", self.target, f"{window:,}"),
+                    "llm.context_window is %s, but the maximum of %s is %s: using the maximum",
+                    *(f"{self.configured_context:,}", self.target, f"{context:,}"),
                 )
-            self.window = window
-        return self.window
+            self.context = context
+        return self.context
 
-    async def refuses_long_prompts(self) -> bool | None:
-        """Whether the server refuses a prompt that is too long, where others cut it; None if that is not known."""
-        if self._refuses is None and not self._version_requested:
-            try:
-                self._refuses = refuses_long_prompts(await self.server.version(self.name))
-            except LLMError:
-                return None
-            self._version_requested = True
-        return self._refuses
-
-    def has_refused(self) -> None:
-        """It has just refused one, whatever its version."""
-        self._refuses = True
-
-    async def there(self, ask: Callable[[], Awaitable[T]], on_progress: OnProgress | None = None) -> T:
-        """What `ask` gives; a model that is missing is downloaded first where the settings say so."""
+    async def with_model(self, request: Callable[[], Awaitable[T]], on_progress: OnProgress | None = None) -> T:
+        """Send a request; a missing model is downloaded first where the settings allow it."""
         try:
-            return await ask()
+            return await request()
         except ModelMissing:
             if not self.pull_missing:
                 raise
             await self.download(on_progress)
-            return await ask()
+            return await request()
 
     async def download(self, on_progress: OnProgress | None = None) -> None:
-        """Download the model to the server; `on_progress` gets `status`, and `completed` of `total` bytes."""
+        """Download the model to the server; `on_progress` gets `status`, and `completed` of `total` in bytes."""
         _log.warning("downloading the model %r to %s", self.name, self.server.target())
         async for line in self.server.pull(self.name):
             if on_progress is not None:

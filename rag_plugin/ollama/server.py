@@ -1,4 +1,4 @@
-"""What is said to an Ollama server and what it answers; each failure is an error of its own class."""
+"""Requests to an Ollama server; each failure is an `LLMError` of its own class."""
 
 from __future__ import annotations
 
@@ -10,23 +10,17 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
-from ..errors import (
-    AccessRefused,
-    AnswerBroken,
-    LLMError,
-    ModelMissing,
-    NotOllama,
-    PullFailed,
-    ServerBusy,
-    ServerUnreachable,
-)
-from .error_mapping import missing, not_ollama
-from .http import Deadline, Exchange, Limits
+from .. import errors
+from .error_mapping import model_missing, not_ollama
+from .http import Deadline, Exchange
+from .limits import RETRIES, Limits
 from .target import Target, without_credentials
 
 _log = logging.getLogger(__package__)
 
-_NAMES_WITHIN = 5.0  # seconds for the names of the models that there are, where an error is waiting for them
+_NAMES_TIMEOUT_SECONDS = 5.0  # to read the models' names for an error message
+_LOGGED_PAUSE_SECONDS = 5.0
+_REPEATED_TOKENS = 30  # after so many equal tokens the server ends a stream, without `done` and without an error
 
 
 @dataclass(frozen=True)
@@ -34,26 +28,29 @@ class OllamaServer:
     """An Ollama server.
 
     Attributes:
-        url: Where it listens; a name and a password in it are sent and shown nowhere.
-        headers: Sent with each request; shown nowhere.
-        limits: How long it may take.
-        retries: How often a request is sent again that the server did not take: while it starts, or is busy.
-        slot: The part of the config that errors name.
+        url: Its address; a name and a password in it are sent and never shown.
+        headers: Sent with each request, never shown.
+        limits: Time limits.
+        retries: How often a request that the server did not accept is repeated.
+        slot: The config section named by errors.
     """
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits = Limits()
-    retries: int = 2
+    retries: int = RETRIES
     slot: str = "llm"
 
     # ------------------------------------------------------------------ requests
 
-    async def ask(self, path: str, body: Mapping[str, Any] | None = None, *, model: str = "") -> dict[str, Any]:
-        """The answer to a request that is answered at once: GET without a body, else POST.
+    async def request(self, path: str, body: Mapping[str, Any] | None = None, *, model: str = "") -> dict[str, Any]:
+        """The response to a request that is not streamed: GET without a body, else POST.
+
+        Args:
+            model: The model named by errors.
 
         Raises:
-            LLMError: Of the class that says what went wrong.
+            LLMError: Of the class for the cause.
         """
         deadline = Deadline.token(self.limits)
         attempt = 0
@@ -61,11 +58,11 @@ class OllamaServer:
             exchange = self._exchange(path, body, model)
             try:
                 await exchange.open(deadline)
-                return await exchange.whole(deadline)
-            except ModelMissing as error:
-                raise await self._with_names(error) from error
-            except (ServerUnreachable, ServerBusy) as error:
-                await self._wait(error, attempt, deadline)
+                return await exchange.read_object(deadline)
+            except errors.ModelMissing as error:
+                raise await self._with_model_names(error) from error
+            except (errors.ServerUnreachable, errors.ServerBusy) as error:
+                await self._pause(error, attempt, deadline)
                 attempt += 1
             finally:
                 await exchange.aclose()
@@ -78,113 +75,107 @@ class OllamaServer:
         return Exchange(self.target(model), self.url, path, body, headers=self.headers, limits=self.limits)
 
     def target(self, model: str = "") -> Target:
-        """This server and a model on it, as errors tell them: without credentials."""
+        """This server and a model on it, for error messages."""
         return Target(without_credentials(self.url), model, self.slot)
 
-    async def _wait(self, error: ServerUnreachable | ServerBusy, attempt: int, deadline: Deadline) -> None:
-        """Wait before a request is sent again; raises the error where that is not worth while."""
-        pause_requested = getattr(error, "wait", None)
-        pause = 0.25 * 2.0**attempt if pause_requested is None else float(pause_requested)
-        if attempt >= self.retries or monotonic() + pause >= deadline.until:
+    async def _pause(
+        self, error: errors.ServerUnreachable | errors.ServerBusy, attempt: int, deadline: Deadline
+    ) -> None:
+        """Sleep before the next attempt; raises the error where none is left or the deadline would pass."""
+        requested = error.wait if isinstance(error, errors.ServerBusy) else None
+        seconds = 0.25 * 2.0**attempt if requested is None else requested
+        if attempt >= self.retries or monotonic() + seconds >= deadline.until:
             raise error
-        if pause >= 5:
-            _log.warning("%s Asking again in %g s.", error, pause)
-        await asyncio.sleep(pause)
+        if seconds >= _LOGGED_PAUSE_SECONDS:
+            _log.warning("%s Asking again in %g s.", error, seconds)
+        await asyncio.sleep(seconds)
 
-    async def _with_names(self, error: ModelMissing) -> ModelMissing:
-        """The same error with its hint and the names that there are: those of the same family or like it, else all."""
+    async def _with_model_names(self, error: errors.ModelMissing) -> errors.ModelMissing:
+        """The same error with a hint that lists models of the same family, else similar names, else the first few."""
         model = error.model
-        limits = replace(self.limits, token=min(self.limits.token, _NAMES_WITHIN))
+        limits = replace(self.limits, token=min(self.limits.token, _NAMES_TIMEOUT_SECONDS))
         try:
-            names = await replace(self, limits=limits, retries=0).models()
-        except LLMError:
-            known = ""
+            names = await replace(self, limits=limits, retries=0).model_names()
+        except errors.LLMError:
+            others = ""
         else:
             family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
-            there = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
-            known = f"; it has {', '.join(there)}" if there else "; it has none yet"
-        return missing(self.target(model), pull=self.slot == "llm", known=known)
+            listed = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
+            others = f"; it has {', '.join(listed)}" if listed else "; it has none yet"
+        return model_missing(self.target(model), pull=self.slot == "llm", others=others)
 
-    # ------------------------------------------------------------------ about models
+    # ------------------------------------------------------------------ models; `model` is the one named by errors
 
     async def version(self, model: str = "") -> str:
-        """The server's version, such as `0.17.4`; `0.0.0` for builds without one.
-
-        Args:
-            model: For errors, where a model's sake it is asked for.
-        """
-        found = await self.ask("/api/version", model=model)
-        if not isinstance(found.get("version"), str):
+        """The server's version, such as `0.17.4`; `0.0.0` for development builds."""
+        version = (await self.request("/api/version", model=model)).get("version")
+        if not isinstance(version, str):
             raise not_ollama("a version of another form", self.target(model))
-        return str(found["version"])
+        return version
 
-    async def listed(self, model: str = "") -> list[dict[str, Any]]:
-        """The models that the server has: `name`, `digest`, `size` in bytes; all, or the one of this name.
+    async def list_models(self, model: str = "") -> list[dict[str, Any]]:
+        """The server's models: `name`, `digest`, `size` in bytes. With `model`, those of that name only."""
+        models = (await self.request("/api/tags", model=model)).get("models") or []
+        return [item for item in models if not model or _same_name(str(item.get("name", "")), model)]
 
-        Args:
-            model: Whose errors they are, too.
-        """
-        found = (await self.ask("/api/tags", model=model)).get("models") or []
-        return [item for item in found if not model or _same(str(item.get("name", "")), model)]
-
-    async def models(self) -> list[str]:
-        """The names of the models that the server has."""
-        return [str(item.get("name", "")) for item in await self.listed()]
+    async def model_names(self) -> list[str]:
+        return [str(item.get("name", "")) for item in await self.list_models()]
 
     async def show(self, model: str) -> dict[str, Any]:
-        """What the server knows of a model: `model_info`, `capabilities`, `details`."""
-        return await self.ask("/api/show", {"model": model}, model=model)
+        """A model's `model_info`, `capabilities` and `details`."""
+        return await self.request("/api/show", {"model": model}, model=model)
 
     async def running(self, model: str) -> dict[str, Any] | None:
-        """What is known of a model that is loaded now: `size` and `size_vram` in bytes, `context_length`, ..."""
-        found = (await self.ask("/api/ps", model=model)).get("models") or []
-        return next((item for item in found if _same(str(item.get("name", "")), model)), None)
+        """A loaded model's `size` and `size_vram` in bytes, `context_length`, ...; None if it is not loaded."""
+        models = (await self.request("/api/ps", model=model)).get("models") or []
+        return next((item for item in models if _same_name(str(item.get("name", "")), model)), None)
 
     async def pull(self, model: str) -> AsyncGenerator[dict[str, Any], None]:
-        """Download a model to the server: its lines, with `status`, `total` and `completed` in bytes.
+        """Download a model to the server; yields lines with `status`, and `completed` of `total` in bytes.
 
         Raises:
-            PullFailed: There is no such model, no network or no room.
+            PullFailed: There is no such model, no network or no disk space.
         """
         exchange = self._exchange("/api/pull", {"model": model, "stream": True}, model)
         deadline = Deadline.first_token(self.limits)
         try:
             await exchange.open(deadline)
             while True:
-                line = await exchange.line(deadline)
+                line = await exchange.read_line(deadline)
                 if line is None:
-                    broken = "broke off: the server ended the download before it was done"
-                    raise self.target(model).error(AnswerBroken, broken)
+                    broken = "broke off: the server ended the download before it was complete"
+                    raise self.target(model).error(errors.AnswerBroken, broken)
                 deadline = Deadline.token(self.limits)
                 yield line
                 if line.get("status") == "success":
                     return
-        except (AccessRefused, NotOllama, ServerBusy, ServerUnreachable):
+        except (errors.AccessRefused, errors.NotOllama, errors.ServerBusy, errors.ServerUnreachable):
             raise
-        except LLMError as error:
+        except errors.LLMError as error:
+            reason = error.what.partition("broke off: ")[2] or error.text
             raise self.target(model).error(
-                PullFailed,
-                f"{self.target()} could not download {model!r}: {_reason(error)}",
-                "; is the name right, and has the server a network and room on its disk?",
+                errors.PullFailed,
+                f"{self.target()} could not download {model!r}: {reason}",
+                "; check the name, and the server's network and disk space",
             ) from error
         finally:
             await exchange.aclose()
 
 
 class Stream:
-    """The lines of a streamed answer, one after another; `aclose` it in any case. Made by `OllamaServer.stream`.
+    """The lines of a streamed answer. Always close it by `aclose`. Made by `OllamaServer.stream`.
 
     Raises:
-        LLMError: Of the class that says what went wrong; `AnswerBroken` where the stream ends before it is done.
+        LLMError: Of the class for the cause; `AnswerBroken` where the stream ends without `done`.
     """
 
     def __init__(self, server: OllamaServer, path: str, body: Mapping[str, Any], model: str) -> None:
         self._server, self._path, self._body, self._model = server, path, body, model
         self._target = server.target(model)
-        self._deadline: Deadline | None = None
+        self._deadline = Deadline.first_token(server.limits)
         self._exchange: Exchange | None = None
         self._done = False
-        self._said, self._again = "", 0
+        self._last_token, self._repetitions = "", 0
 
     def __aiter__(self) -> Stream:
         return self
@@ -192,81 +183,63 @@ class Stream:
     async def __anext__(self) -> dict[str, Any]:
         if self._done:
             raise StopAsyncIteration
-        if self._exchange is None:
-            line = await self._first()
-        else:
-            assert self._deadline is not None
-            line = await self._exchange.line(self._deadline)
+        line = await (self._first_line() if self._exchange is None else self._exchange.read_line(self._deadline))
         if line is None:
             raise self._ended_early()
         if not isinstance(line.get("message"), dict):
             raise not_ollama("JSON of another form", self._target)
         self._deadline = Deadline.token(self._server.limits)
-        self._listen(line["message"])
+        self._count_repetitions(line["message"])
         self._done = bool(line.get("done"))
         return line
 
     async def aclose(self) -> None:
-        """Close the connection; the server ends the answer."""
+        """Close the connection; the server stops generating."""
         if self._exchange is not None:
             await self._exchange.aclose()
 
-    async def _first(self) -> dict[str, Any] | None:
-        """The first line. Until it is there, asking again gives nothing out twice."""
-        deadline = Deadline.first_token(self._server.limits)
+    async def _first_line(self) -> dict[str, Any] | None:
+        """The first line, with retries: before it nothing was given out, so a repetition is safe."""
+        self._deadline = Deadline.first_token(self._server.limits)
         attempt = 0
         while True:
             self._exchange = self._server._exchange(self._path, self._body, self._model)
             try:
-                await self._exchange.open(deadline)
-                return await self._exchange.line(deadline)
-            except ModelMissing as error:
-                raise await self._server._with_names(error) from error
-            except (ServerUnreachable, ServerBusy) as error:
+                await self._exchange.open(self._deadline)
+                return await self._exchange.read_line(self._deadline)
+            except errors.ModelMissing as error:
+                raise await self._server._with_model_names(error) from error
+            except (errors.ServerUnreachable, errors.ServerBusy) as error:
                 await self._exchange.aclose()
-                await self._server._wait(error, attempt, deadline)
+                await self._server._pause(error, attempt, self._deadline)
                 attempt += 1
 
-    def _listen(self, message: Mapping[str, Any]) -> None:
-        said = str(message.get("content") or message.get("thinking") or "")
-        if said:
-            self._again = self._again + 1 if said.strip() == self._said else 0
-            self._said = said.strip()
+    def _count_repetitions(self, message: Mapping[str, Any]) -> None:
+        token = str(message.get("content") or message.get("thinking") or "")
+        if token:
+            self._repetitions = self._repetitions + 1 if token.strip() == self._last_token else 0
+            self._last_token = token.strip()
 
-    def _ended_early(self) -> AnswerBroken:
-        # A token that comes 30 times more makes the server end the stream, without `done` and without a word.
-        if self._again >= 29:
+    def _ended_early(self) -> errors.AnswerBroken:
+        if self._repetitions >= _REPEATED_TOKENS - 1:
             return self._target.error(
-                AnswerBroken,
-                f"{self._target} said {self._said!r} again and again until the server stopped it",
-                "; ask in other words, set llm.repeat_penalty higher, or take another model",
+                errors.AnswerBroken,
+                f"{self._target} repeated {self._last_token!r} until the server stopped it",
+                "; rephrase the question, set llm.repeat_penalty higher, or use another model",
             )
         return self._target.error(
-            AnswerBroken,
-            f"the answer of {self._target} broke off before it was done: the server or something between closed the "
+            errors.AnswerBroken,
+            f"the answer of {self._target} broke off before it was complete: the server or a proxy closed the "
             "connection",
-            "; ask again, and look into the server's log if it happens again",
+            "; ask again, and check the server's log if it happens again",
         )
 
 
-def refuses_long_prompts(version: str) -> bool | None:
-    """Whether a server of this version knows `truncate`, so that it never cuts a prompt; None if that is not known.
-
-    It came in October 2025, between 0.12.5 and 0.13. Builds without a version report 0.0.0.
-    """
-    numbers = [int(number) if number.isdigit() else 0 for number in version.partition("-")[0].split(".")]
-    return None if not any(numbers) else numbers >= [0, 13]
+def _same_name(name: str, model: str) -> bool:
+    """Whether two names refer to the same model: tag `latest`, library prefix and case may be omitted."""
+    return _full_name(name) == _full_name(model)
 
 
-def _same(name: str, model: str) -> bool:
-    """Whether a server's name for a model is what `model` means."""
-    return _whole_name(name) == _whole_name(model)
-
-
-def _whole_name(name: str) -> str:
+def _full_name(name: str) -> str:
     name = name.casefold().removeprefix("registry.ollama.ai/").removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-
-
-def _reason(error: LLMError) -> str:
-    return error.what.partition("broke off: ")[2] or error.text

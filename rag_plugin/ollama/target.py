@@ -1,4 +1,4 @@
-"""Who is asked: a server, a model on it, and the part of the config that names both."""
+"""Server address and model of a request, as error messages show them; masking of credentials."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DEFAULT_PORT = 11434
 
 @dataclass(frozen=True)
 class Target:
-    """Whom a request goes to, as errors tell it.
+    """Identifies server, model and config section in error messages.
 
     Attributes:
-        url: Where the server listens.
-        model: The model's name; empty where the server itself is asked.
-        slot: The part of the config whose settings are the hint.
+        url: The server's address, without credentials.
+        model: The model's name; "" for a request about the server itself.
+        slot: The config section whose settings the hints name.
     """
 
     url: str
@@ -34,62 +34,61 @@ class Target:
 
     @property
     def for_model(self) -> str:
-        """The model, for sentences about the server."""
+        """ " for 'model'", or "" without one; follows a phrase about the server."""
         return f" for {self.model!r}" if self.model else ""
 
     def error(self, kind: type[E], what: str, hint: str = "") -> E:
-        """An error of this kind, which knows whom it is about.
+        """Make an error with this target's URL and model.
 
         Args:
-            what: What is wrong.
-            hint: What to do, with the sign that stands before it: `: ` or `; `.
+            what: The cause.
+            hint: What to do, with its separator: `: ` or `; `.
         """
-        found = kind(what + hint, self.url, self.model)
-        found.what, found.hint = what, hint[2:]
-        return found
+        error = kind(what + hint, self.url, self.model)
+        error.what, error.hint = what, hint[2:]
+        return error
 
     @property
-    def is_here(self) -> bool:
-        """Whether the server is on this machine."""
+    def is_local(self) -> bool:
         return urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
 
-    def command(self, verb: str) -> str:
-        """What to type for it to reach this server."""
+    def command(self, arguments: str) -> str:
+        """The shell command that runs `ollama` against this server."""
         parts = urlsplit(self.url)
-        usual = self.is_here and parts.port in (None, DEFAULT_PORT)
-        return f"`ollama {verb}`" if usual else f"`OLLAMA_HOST={parts.netloc} ollama {verb}`"
+        is_default = self.is_local and parts.port in (None, DEFAULT_PORT)
+        return f"`ollama {arguments}`" if is_default else f"`OLLAMA_HOST={parts.netloc} ollama {arguments}`"
 
 
-def address(given: str) -> str:
-    """The URL of a server, which may be written as OLLAMA_HOST is: without a scheme, a port, or both."""
-    if "://" in given:
-        return given.rstrip("/")
-    bare = f"[{given}]" if given.count(":") > 1 and "[" not in given else given.rstrip("/")  # ::1
+def normalize_address(address: str) -> str:
+    """The URL of a server; like OLLAMA_HOST, `address` may lack the scheme, the port, or both."""
+    if "://" in address:
+        return address.rstrip("/")
+    bare = f"[{address}]" if address.count(":") > 1 and "[" not in address else address.rstrip("/")  # ::1
     parts = urlsplit(f"//{bare}")
     try:
         host, port = parts.hostname or "", parts.port or DEFAULT_PORT
-    except ValueError:  # no address; whoever asks there is told
-        return f"http://{given}"
-    if host in ("", "0.0.0.0", "::"):  # a server that listens to all addresses is here too
+    except ValueError:  # invalid; the first request raises a clear error
+        return f"http://{address}"
+    if host in ("", "0.0.0.0", "::"):  # the wildcard a server listens on includes loopback
         host = "127.0.0.1"
     user = bare.rpartition("@")
     return f"http://{user[0]}{user[1]}{f'[{host}]' if ':' in host else host}:{port}{parts.path}"
 
 
-def address_problem(given: str) -> tuple[str, str] | None:
-    """Why this cannot be a server's address, and what to do; None if it can be one."""
-    url = address(given)
+def address_problem(address: str) -> tuple[str, str] | None:
+    """Why an address is invalid, with a hint; None for a valid one."""
+    url = normalize_address(address)
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
         _ = parts.port
     except ValueError:
-        known = False
-    if not known:
-        return "this is no address of a server", "write http://host:port, or host:port as in OLLAMA_HOST"
-    api = parts.path.rstrip("/").rpartition("/")[2]
-    if api in ("v1", "api"):
-        return f"Ollama's own API is target, which is not under /{api}", f"leave /{api} out"
+        is_valid = False
+    if not is_valid:
+        return "this is not a server address", "write http://host:port, or host:port as in OLLAMA_HOST"
+    last = parts.path.rstrip("/").rpartition("/")[2]
+    if last in ("v1", "api"):
+        return f"this client uses Ollama's native API, which is not under /{last}", f"leave /{last} out"
     return None
 
 
@@ -98,15 +97,15 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
 
 
 def without_credentials(url: str) -> str:
-    """The same address, without a user's name and password."""
+    """The URL without user name and password."""
     return _CREDENTIALS.sub("", url)
 
 
 def masked(url: str) -> str:
-    """The same address, which says only that there are credentials in it."""
+    """The URL with a mask in place of user name and password."""
     return _CREDENTIALS.sub(f"{MASK}@", url)
 
 
 def masked_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
-    """The names of headers; their values hold credentials."""
+    """Header names with masked values: values may be credentials."""
     return None if headers is None else dict.fromkeys(headers, MASK)

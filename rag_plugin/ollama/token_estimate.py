@@ -1,54 +1,46 @@
-"""How many tokens a text has for a model whose tokenizer is out of reach, from the prompts that it was sent.
+"""Token estimate for a model without a local tokenizer, calibrated on the prompts sent to it.
 
-A text has a size, and a model has so much of it per token: three bytes until a prompt was measured. A digit counts as
-three bytes, since many tokenizers give each a token of its own, and tables are full of them.
+An estimate is weighted bytes divided by bytes per token: three until a prompt was measured. A digit weighs three bytes,
+because many tokenizers make a token of each.
 """
 
 from __future__ import annotations
 
 from time import monotonic
 
-_UNTIL_MEASURED = 3.0
-_KEPT = 16
-_MEASURABLE = 1_000  # bytes: in shorter prompts, what the template adds outweighs the text
-_SUSPECTED_FOR = 60.0  # seconds, in which the question that was too long is asked again
+_INITIAL_BYTES_PER_TOKEN = 3.0
+_MAX_SAMPLES = 16
+_MIN_SAMPLE_BYTES = 1_000  # in shorter prompts the tokens of the chat template outweigh those of the text
+_OVERFLOW_SECONDS = 60.0  # covers the second attempt of a question whose prompt was too long
 
 
-def size_of(text: str) -> int:
-    """The bytes of a text, three for each digit."""
+def weighted_bytes(text: str) -> int:
+    """UTF-8 bytes of a text, three for each digit."""
     return len(text.encode("utf-8", "surrogatepass")) + 2 * sum(map(text.count, "0123456789"))
 
 
 class TokenEstimator:
-    """Counts rather too many than too few. For use from any thread: what it knows is replaced, never changed."""
+    """Over-estimates tokens. Thread-safe: its state is replaced, never modified."""
 
     def __init__(self) -> None:
-        # Of the last prompts only: one of code would have every later one counted as if it were code.
-        self._measured: tuple[float, ...] = ()
-        self._suspected = (_UNTIL_MEASURED, 0.0)
+        # Recent prompts only: one prompt of code would otherwise inflate the estimate of all later prose.
+        self._samples: tuple[float, ...] = ()
+        self._after_overflow = (_INITIAL_BYTES_PER_TOKEN, 0.0)
 
     def count(self, text: str) -> int:
-        """About how many tokens a text has."""
-        return self.tokens_of(size_of(text))
+        """Estimated tokens of a text."""
+        return int(-(-weighted_bytes(text) // self._bytes_per_token()))
 
-    def tokens_of(self, size: int) -> int:
-        """About how many tokens a text of this size has."""
-        return int(-(-size // self._per_token()))
+    def add_sample(self, size: int, tokens: int) -> None:
+        """Record that a prompt of `size` weighted bytes had this many tokens, the template's included."""
+        if tokens and size >= _MIN_SAMPLE_BYTES:
+            self._samples = (*self._samples, max(1.0, size / tokens))[-_MAX_SAMPLES:]
 
-    def expected(self, size: int) -> float:
-        """How many tokens a prompt of this size should have, rather too few than too many."""
-        return size / min(self._measured, default=4.5)
+    def add_overflow(self) -> None:
+        """A prompt exceeded the context by an unknown number of tokens: double all estimates for a minute."""
+        self._after_overflow = (max(1.0, self._bytes_per_token() / 2), monotonic() + _OVERFLOW_SECONDS)
 
-    def measured(self, size: int, tokens: int) -> None:
-        """A prompt of this size had so many tokens, which are those of its text and of the model's template."""
-        if tokens and size >= _MEASURABLE:
-            self._measured = (*self._measured, max(1.0, size / tokens))[-_KEPT:]
-
-    def too_long(self) -> None:
-        """A prompt was counted too low, nobody says by how much: for a while, everything counts twice."""
-        self._suspected = (max(1.0, self._per_token() / 2), monotonic() + _SUSPECTED_FOR)
-
-    def _per_token(self) -> float:
-        found = min(self._measured, default=_UNTIL_MEASURED)
-        suspected, until = self._suspected
-        return min(found, suspected) if monotonic() < until else found
+    def _bytes_per_token(self) -> float:
+        measured = min(self._samples, default=_INITIAL_BYTES_PER_TOKEN)
+        reduced, until = self._after_overflow
+        return min(measured, reduced) if monotonic() < until else measured

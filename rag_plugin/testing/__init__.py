@@ -1,4 +1,4 @@
-"""For the tests of code that asks an Ollama server: one without a model, which can fail in every known way.
+"""For tests of code that uses an Ollama server: a server without a model that produces every known failure.
 
 >>> import json, urllib.request
 >>> from rag_plugin.testing import FakeOllama
@@ -17,7 +17,7 @@ As a fixture, and with a fault:
         with FakeOllama() as server:
             yield server
 
-    def test_my_page_says_that_the_answer_broke_off(ollama):
+    def test_my_page_shows_that_the_answer_broke_off(ollama):
         engine = build_engine("config.yaml", overrides={"llm.base_url": ollama.url, "llm.model": ollama.models[0]})
         ollama.fail(faults.drop(after=3))
         with pytest.raises(errors.AnswerBroken):

@@ -1,4 +1,4 @@
-"""HTTP connections that are told what to send, when, and how to break off; only the standard library is needed."""
+"""HTTP connections of the fake server, which can wait and break at any point. Imports the standard library only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .replies import Moment, Reply, Wait
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came; the headers' names are in lower case, the body is what its JSON says."""
+    """A received request; header names are in lower case, the body is parsed JSON."""
 
     method: str
     path: str
@@ -29,29 +29,29 @@ class Request:
     body: Any
 
 
-def taken_address(port: int) -> socket.socket:
-    """A port of loopback, 0 for a free one, that is taken and not listened at, so that it refuses connections."""
-    address = socket.socket()
-    address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    address.bind(("127.0.0.1", port))
-    return address
+def bound_socket(port: int) -> socket.socket:
+    """A socket bound to a port of loopback, 0 for a free one; it refuses connections until it listens."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
-class _Gone(Exception):
+class _ClientLeft(Exception):
     """The client closed the connection."""
 
 
-class _Ended(Exception):
-    """The connection is not to be used any more."""
+class _ConnectionEnded(Exception):
+    """The server closed the connection."""
 
 
 class Listener(ThreadingTCPServer):
-    """Listens at an address and has a thread for each connection.
+    """Accepts connections, each served by its own thread.
 
     Args:
-        address: From `taken_address`.
-        reply: From a request and its raw body to what is sent.
-        told: Gets, after each reply, whether the client left before its end.
+        bound: From `bound_socket`.
+        reply: Makes the reply for a request and its raw body.
+        on_end: Called after each reply; true where the client left before its end.
     """
 
     daemon_threads = False
@@ -59,43 +59,42 @@ class Listener(ThreadingTCPServer):
     request_queue_size = 128
 
     def __init__(
-        self, address: socket.socket, reply: Callable[[Request, bytes], Reply], told: Callable[[bool], None]
+        self, bound: socket.socket, reply: Callable[[Request, bytes], Reply], on_end: Callable[[bool], None]
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Connection, bind_and_activate=False)
         self.socket.close()
-        self.socket = address
-        self.server_address = address.getsockname()
-        self.reply, self.told = reply, told
-        self.ending, self._wake = socket.socketpair()  # becomes readable when the server ends
+        self.socket = bound
+        self.server_address = bound.getsockname()
+        self.reply, self.on_end = reply, on_end
+        self.stopping, self._stop = socket.socketpair()  # `stopping` becomes readable at the end
         self.connections: set[socket.socket] = set()
         self.lock = threading.Lock()
-        self.ended = False
+        self.stopped = False
         self.server_activate()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
-    def _serve(self) -> None:
-        """Take connections until `end`; runs in a thread of its own."""
-        while self.ending not in select.select([self.socket, self.ending], [], [])[0]:
+    def _accept(self) -> None:
+        while self.stopping not in select.select([self.socket, self.stopping], [], [])[0]:
             with contextlib.suppress(OSError):
                 self.process_request(*self.get_request())
 
-    def end(self) -> None:
-        """Break all connections off and listen no more."""
-        self._wake.send(b"x")
+    def stop(self) -> None:
+        """Break all connections and stop listening."""
+        self._stop.send(b"x")
         self._thread.join()
         with self.lock:
-            self.ended = True
+            self.stopped = True
             for connection in self.connections:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
-        self.ending.close()
-        self._wake.close()
+        self.stopping.close()
+        self._stop.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # Clients that leave are no errors of a server's; anything else is one of this class.
-        if not isinstance(sys.exc_info()[1], (ConnectionError, _Ended)):
+        # A client that leaves is no error of the server.
+        if not isinstance(sys.exc_info()[1], (ConnectionError, _ConnectionEnded)):
             super().handle_error(request, client_address)
 
 
@@ -108,7 +107,7 @@ class _Connection(BaseHTTPRequestHandler):
         super().setup()
         with self.server.lock:
             self.server.connections.add(self.connection)
-            if self.server.ended:  # between the two, nobody broke this one off
+            if self.server.stopped:  # accepted too late for `stop` to break it
                 self.connection.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> None:
@@ -120,48 +119,45 @@ class _Connection(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
-    def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        raw = self.rfile.read(length)
+    def _serve(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body: Any = None
         with contextlib.suppress(ValueError):
             body = json.loads(raw)
         headers = {name.lower(): value for name, value in self.headers.items()}
         reply = self.server.reply(Request(self.command, self.path.partition("?")[0], headers, body), raw)
+        client_left = False
         try:
             self._send(reply)
-        except (_Gone, ConnectionError):
+        except (_ClientLeft, ConnectionError):
+            self.close_connection = client_left = True
+        except _ConnectionEnded:
             self.close_connection = True
-            self.server.told(True)
-        except _Ended:
-            self.close_connection = True
-            self.server.told(False)
-        else:
-            self.server.told(False)
+        self.server.on_end(client_left)
 
-    do_GET = do_HEAD = do_POST = _answer
+    do_GET = do_HEAD = do_POST = _serve
 
     def _send(self, reply: Reply) -> None:
-        head: bytes | None = self._head(reply)
+        unsent = self._head(reply)
+        has_body = self.command != "HEAD"
         for piece in reply.pieces:
             if isinstance(piece, Wait):
                 self._wait(piece.seconds)
                 continue
             if piece is Moment.RESET:
-                # Closing with data that may linger for no time at all sends a reset.
+                # Closing with a linger time of zero sends a reset.
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self._close()
-            if piece is Moment.CLOSE:
+            if piece in (Moment.RESET, Moment.CLOSE):
                 self._close()
             self._wait(0)
-            data = b""
-            if isinstance(piece, bytes) and self.command != "HEAD":
-                data = piece if reply.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
-            self.connection.sendall((head or b"") + data)
-            head = None
-        end = b"0\r\n\r\n" if reply.length is None and self.command != "HEAD" else b""
-        if head or end:
-            self.connection.sendall((head or b"") + end)
+            if isinstance(piece, bytes) and has_body:
+                unsent += piece if reply.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
+            self.connection.sendall(unsent)
+            unsent = b""
+        if reply.length is None and has_body:
+            unsent += b"0\r\n\r\n"
+        if unsent:
+            self.connection.sendall(unsent)
 
     def _head(self, reply: Reply) -> bytes:
         reason = self.responses.get(reply.status, ("",))[0]
@@ -176,22 +172,22 @@ class _Connection(BaseHTTPRequestHandler):
     def _close(self) -> None:
         with self.server.lock:
             self.server.connections.discard(self.connection)
-        self.rfile.close()  # or the connection would stay open for it
+        self.rfile.close()  # it would keep the connection open
         self.connection.close()
-        raise _Ended
+        raise _ConnectionEnded
 
     def _wait(self, seconds: float | None) -> None:
-        """Wait, unless the client leaves or the server ends before."""
+        """Wait until the time is over, the client leaves, or the server stops."""
         until = None if seconds is None else time.monotonic() + seconds
-        watched: list[socket.socket] = [self.connection, self.server.ending]
+        watched: list[socket.socket] = [self.connection, self.server.stopping]
         while True:
-            left = None if until is None else max(0.0, until - time.monotonic())
-            ready = select.select(watched, [], [], left)[0]
-            if self.server.ending in ready:
-                raise _Ended
+            remaining = None if until is None else max(0.0, until - time.monotonic())
+            ready = select.select(watched, [], [], remaining)[0]
+            if self.server.stopping in ready:
+                raise _ConnectionEnded
             if self.connection in ready:
                 if not self.connection.recv(1, socket.MSG_PEEK):
-                    raise _Gone
-                watched.remove(self.connection)  # the next request waits there already
-            elif not ready or not left:
+                    raise _ClientLeft
+                watched.remove(self.connection)  # the client has sent its next request
+            elif not ready or not remaining:
                 return

@@ -1,59 +1,51 @@
-"""An Ollama server without a model: real HTTP on loopback, the answers of a real one, and faults where a test wants
-them. Only the standard library is imported.
+"""An Ollama server without a model: real HTTP on loopback, recorded answers, and faults on request.
+
+Imports the standard library only.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from . import recorded
-from .connections import Listener, Request, taken_address
+from .connections import Listener, Request, bound_socket
 from .counting import prompt_tokens, tokens
 from .faults import Fault
-from .model import Answer, Says, answer_lines, fitting, joined, of_type, started, vector
-from .replies import Reply, Wait, error_reply, later, line, not_allowed, object_reply, whole
+from .model import Answer, Says, answer_lines, has_type, joined, line_of, truncated_tokens, vector
+from .replies import Piece, Reply, Wait, delayed, error_reply, json_line, json_reply, whole_reply
 
 
 @dataclass
-class _Pending:
+class _PendingFault:
     fault: Fault
     times: int | None
 
 
-@dataclass
-class _State:
-    """What happened, for all threads."""
-
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    requests: list[Request] = field(default_factory=list)
-    finished: int = 0
-    cancelled: int = 0
-    loads: int = 0
-    loaded: dict[str, int] = field(default_factory=dict)
-    faults: dict[str, list[_Pending]] = field(default_factory=dict)
-
-
 class FakeOllama:
-    """An Ollama server on a free port of loopback that answers as version 0.17.4 does, without a model.
+    """An Ollama server on a free port of loopback that answers like version 0.17.4, without a model.
 
-    It enforces the context: a longer prompt is refused where the request says `truncate: false`, and cut in silence
-    otherwise. Tokens are counted by `rag_plugin.testing.tokens`. Requests are answered side by side, where a real
-    server has some of them wait. Use it in a `with`, or call `start` and `close`; see `rag_plugin.testing`.
+    It enforces the context: a longer prompt is rejected where the request has `truncate: false`, and truncated
+    otherwise. Tokens are counted by `rag_plugin.testing.tokens`. Requests are served concurrently; a real server queues
+    some of them. Use it in a `with` block, or call `start` and `close`; see `rag_plugin.testing`.
 
     Args:
-        says: The answer to every chat, or a function from the request's body to it.
-        models: The names of the models that it has.
-        pullable: The names of models that /api/pull can download.
-        capabilities: What the models can do: `completion`, `tools`, `thinking`.
-        context_length: The models' limit, in tokens.
-        seconds_per_token: How long each token takes.
-        load_seconds: How long a model takes to load; it is loaded again where `num_ctx` changes.
-        version: What /api/version says.
-        old: Whether it is a version from before `truncate` and `shift`: it passes over them and cuts in silence.
-        port: Where to listen; 0 for a free port.
+        says: The answer to every chat, or a function of the request's body.
+        models: Names of its models.
+        pullable: Names of models that /api/pull can download.
+        capabilities: Capabilities of the models: `completion`, `tools`, `thinking`.
+        context_length: Maximum context of the models in tokens.
+        seconds_per_token: Pause after each token.
+        load_seconds: Time to load a model; it is loaded again when `num_ctx` changes.
+        version: Answer of /api/version.
+        port: The port to listen on; 0 for a free one.
+
+    Attributes:
+        cancelled: Replies that the client ended early.
+        finished: Replies that were sent completely.
+        loads: How often a model was loaded.
     """
 
     def __init__(
@@ -67,7 +59,6 @@ class FakeOllama:
         seconds_per_token: float = 0.0,
         load_seconds: float = 0.0,
         version: str = recorded.VERSION,
-        old: bool = False,
         port: int = 0,
     ) -> None:
         self.says = says
@@ -78,17 +69,20 @@ class FakeOllama:
         self.seconds_per_token = seconds_per_token
         self.load_seconds = load_seconds
         self.version = version
-        self.old = old
-        self._state = _State()
-        self._server: Listener | None = None
-        self._address = taken_address(port)
-        self.port = int(self._address.getsockname()[1])
+        self.cancelled = self.finished = self.loads = 0
+        self._changed = threading.Condition()
+        self._requests: list[Request] = []
+        self._loaded: dict[str, int] = {}
+        self._faults: dict[str, list[_PendingFault]] = {}
+        self._listener: Listener | None = None
+        self._socket = bound_socket(port)
+        self.port = int(self._socket.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __repr__(self) -> str:
         return f"<FakeOllama {self.url}>"
 
-    # ------------------------------------------------------------------ life
+    # ------------------------------------------------------------------ start and stop
 
     def __enter__(self) -> FakeOllama:
         self.start()
@@ -98,198 +92,172 @@ class FakeOllama:
         self.close()
 
     def start(self) -> None:
-        """Listen; after `stop` at the same address again."""
-        if self._server is None:
-            self._server = Listener(self._address, self._reply, self._told)
+        """Listen; after `stop`, on the same port."""
+        if self._listener is None:
+            self._listener = Listener(self._socket, self._reply, self._on_end)
 
     def stop(self) -> None:
-        """Break all connections off and refuse new ones, as a server that was killed."""
-        if self._server is not None:
-            self._server.end()
-            self._server = None
-            self._address = taken_address(self.port)
+        """Break all connections and refuse new ones, like a server that was killed."""
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+            self._socket = bound_socket(self.port)
 
     def close(self) -> None:
-        """Stop, and give the address free."""
+        """Stop and release the port."""
         self.stop()
-        self._address.close()
+        self._socket.close()
 
-    # ------------------------------------------------------------------ what a test says
+    # ------------------------------------------------------------------ for tests
 
     def fail(self, fault: Fault, *, times: int | None = 1, path: str = "/api/chat") -> None:
-        """Spoil the next replies to a path: `times` of them, or all for None. Faults wait for their turn in a row."""
-        with self._state.changed:
-            self._state.faults.setdefault(path, []).append(_Pending(fault, times))
+        """Apply a fault to the next `times` replies of a path, None for all; several faults form a queue."""
+        with self._changed:
+            self._faults.setdefault(path, []).append(_PendingFault(fault, times))
 
     def recover(self) -> None:
-        """Forget all faults."""
-        with self._state.changed:
-            self._state.faults.clear()
-
-    # ------------------------------------------------------------------ what a test asks
+        """Remove all faults."""
+        with self._changed:
+            self._faults.clear()
 
     @property
     def requests(self) -> list[Request]:
-        """All requests since it was made."""
-        with self._state.changed:
-            return list(self._state.requests)
+        """All requests received."""
+        with self._changed:
+            return list(self._requests)
 
     def bodies(self, path: str = "/api/chat") -> list[Any]:
         """The bodies of the requests to a path."""
         return [request.body for request in self.requests if request.path == path]
 
-    @property
-    def cancelled(self) -> int:
-        """How many replies the client let go of before they were finished."""
-        return self._state.cancelled
-
-    @property
-    def finished(self) -> int:
-        """How many replies were sent to their end."""
-        return self._state.finished
-
-    @property
-    def loads(self) -> int:
-        """How often a model was loaded."""
-        return self._state.loads
-
-    def wait_until(self, what: Callable[[FakeOllama], bool], seconds: float = 1.0) -> bool:
-        """Whether `what` is true of the server within so many seconds: `wait_until(lambda s: s.cancelled == 1)`."""
-        with self._state.changed:
-            return self._state.changed.wait_for(lambda: what(self), seconds)
+    def wait_until(self, condition: Callable[[FakeOllama], bool], seconds: float = 1.0) -> bool:
+        """Wait until a condition holds: `wait_until(lambda s: s.cancelled == 1)`; false after `seconds`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition(self), seconds)
 
     # ------------------------------------------------------------------ replies
 
     def _reply(self, request: Request, raw: bytes) -> Reply:
-        with self._state.changed:
-            self._state.requests.append(request)
-            self._state.changed.notify_all()
-            pending = self._state.faults.get(request.path, [])
-            fault = pending[0] if pending else None
-            if fault is not None and fault.times is not None:
-                fault.times -= 1
-                if fault.times <= 0:
-                    pending.pop(0)
+        with self._changed:
+            self._requests.append(request)
+            self._changed.notify_all()
+            queue = self._faults.get(request.path, [])
+            pending = queue[0] if queue else None
+            if pending is not None and pending.times is not None:
+                pending.times -= 1
+                if pending.times <= 0:
+                    queue.pop(0)
         reply = self._sound_reply(request, raw)
-        return reply if fault is None else fault.fault(reply)
+        return reply if pending is None else pending.fault(reply)
+
+    def _on_end(self, client_left: bool) -> None:
+        with self._changed:
+            self.cancelled += client_left
+            self.finished += not client_left
+            self._changed.notify_all()
 
     def _sound_reply(self, request: Request, raw: bytes) -> Reply:
-        reading = {"/": self._root, "/api/version": self._version, "/api/tags": self._tags, "/api/ps": self._ps}
-        writing = {
-            "/api/show": self._show,
-            "/api/chat": self._chat,
-            "/api/embed": self._embed,
-            "/api/pull": self._pull,
-        }
-        if request.path in reading:
-            return reading[request.path]() if request.method in ("GET", "HEAD") else not_allowed("HEAD, GET")
-        if request.path not in writing:
-            return whole(404, b"404 page not found", recorded.PLAIN)
-        if request.method != "POST":
-            return not_allowed("POST")
+        get = {"/": self._root, "/api/version": self._version, "/api/tags": self._tags, "/api/ps": self._ps}
+        post = {"/api/show": self._show, "/api/chat": self._chat, "/api/embed": self._embed, "/api/pull": self._pull}
+        if request.path not in get and request.path not in post:
+            return whole_reply(404, b"404 page not found", recorded.PLAIN)
+        allowed = "HEAD, GET" if request.path in get else "POST"
+        if request.method not in allowed.split(", "):
+            return whole_reply(405, b"405 method not allowed", {**recorded.PLAIN, "Allow": allowed})
+        if request.path in get:
+            return get[request.path]()
         if not raw:
             return error_reply(400, recorded.NO_BODY)
         if not isinstance(request.body, dict):
             return error_reply(400, "invalid character in the request")
-        return writing[request.path](request.body)
+        return post[request.path](request.body)
 
     def _root(self) -> Reply:
-        return whole(200, b"Ollama is running", {"Content-Type": "text/plain; charset=utf-8"})
+        return whole_reply(200, b"Ollama is running", {"Content-Type": "text/plain; charset=utf-8"})
 
     def _version(self) -> Reply:
-        return object_reply({"version": self.version})
+        return json_reply({"version": self.version})
 
     def _tags(self) -> Reply:
-        return object_reply({"models": [recorded.listed(name) for name in self.models]})
+        return json_reply({"models": [recorded.listed(name) for name in self.models]})
 
     def _ps(self) -> Reply:
-        loaded = self._state.loaded.items()
-        return object_reply({"models": [recorded.running(name, length) for name, length in loaded]})
+        return json_reply({"models": [recorded.running(name, length) for name, length in self._loaded.items()]})
 
     def _show(self, body: Mapping[str, Any]) -> Reply:
-        name = self._named(body)
-        if name is None:
+        if self._name(body) is None:
             return error_reply(404, recorded.MISSING % body.get("model"))
-        return object_reply(recorded.shown(name, self.context_length, self.capabilities))
+        return json_reply(recorded.shown(self.context_length, self.capabilities))
 
     def _pull(self, body: Mapping[str, Any]) -> Reply:
-        name = str(body.get("model") or "")
+        name, is_stream = _tagged(str(body.get("model") or "")), body.get("stream") is not False
         if not name:
             return error_reply(400, "invalid model name")
-        if _tagged(name) in map(_tagged, self.pullable):
-            self.models.append(_tagged(name))
-            found = recorded.pulling()
+        if name in map(_tagged, self.pullable):
+            self.models.append(name)
+            lines = recorded.pulling()
+        elif is_stream:
+            lines = [{"status": "pulling manifest"}, {"error": recorded.NOT_PULLED}]
         else:
-            if body.get("stream") is False:
-                return error_reply(500, recorded.NOT_PULLED)
-            found = [{"status": "pulling manifest"}, {"error": recorded.NOT_PULLED}]
-        return object_reply(found[-1]) if body.get("stream") is False else Reply(pieces=tuple(map(line, found)))
+            return error_reply(500, recorded.NOT_PULLED)
+        return Reply(pieces=tuple(map(json_line, lines))) if is_stream else json_reply(lines[-1])
 
     def _embed(self, body: Mapping[str, Any]) -> Reply:
-        name = self._named(body)
-        if name is None:
+        if self._name(body) is None:
             return error_reply(404, recorded.MISSING_FOR_EMBEDDING % body.get("model"))
-        given = body.get("input") or []
-        texts = [given] if isinstance(given, str) else list(given)
-        context = self._context(dict(body.get("options") or {}))
+        texts = body.get("input") or []
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        context = self._context(body.get("options") or {})
         counts = [len(tokens(text)) for text in texts]
         if body.get("truncate") is False and any(count > context for count in counts):
             return error_reply(400, recorded.TOO_LONG)
-        found = {"model": body["model"], "embeddings": [vector(text) for text in texts]}
+        data = {"model": body["model"], "embeddings": [vector(text) for text in texts]}
         if texts:
-            found |= {
-                "total_duration": 1,
-                "load_duration": 1,
-                "prompt_eval_count": sum(min(count, context) for count in counts),
-            }
-        return object_reply(found)
+            count = sum(min(count, context) for count in counts)
+            data |= {"total_duration": 1, "load_duration": 1, "prompt_eval_count": count}
+        return json_reply(data)
 
     def _chat(self, body: Mapping[str, Any]) -> Reply:
-        if not body.get("model"):
+        model, name = str(body.get("model") or ""), self._name(body)
+        options, messages, tools = body.get("options") or {}, body.get("messages") or [], body.get("tools") or []
+        if not model:
             return error_reply(400, recorded.NO_MODEL)
-        asked = str(body["model"])
-        name = self._named(body)
         if name is None:
-            return error_reply(404, recorded.MISSING % asked)
+            return error_reply(404, recorded.MISSING % model)
         if body.get("think") and "thinking" not in self.capabilities:
-            return error_reply(400, recorded.NO_THINKING % asked)
-        if body.get("tools") and "tools" not in self.capabilities:
-            return error_reply(400, recorded.NO_TOOLS % asked)
-        options = dict(body.get("options") or {})
+            return error_reply(400, recorded.NO_THINKING % model)
+        if tools and "tools" not in self.capabilities:
+            return error_reply(400, recorded.NO_TOOLS % model)
         for option, kind in recorded.OPTION_TYPES.items():
-            if options.get(option) is not None and not of_type(options[option], kind):
+            if options.get(option) is not None and not has_type(options[option], kind):
                 return error_reply(500, recorded.WRONG_TYPE % (option, kind))
-        messages = list(body.get("messages") or [])
         context = self._context(options)
         if not messages:
             unload = body.get("keep_alive") == 0
-            waits = self._load(name, None if unload else context)
-            done = {**started(asked), "done": True, "done_reason": "unload" if unload else "load"}
-            return later(object_reply(done), waits)
-        waits = self._load(name, context)
-        prompt = prompt_tokens(messages, body.get("tools") or ())
+            seconds = self._load(name, None if unload else context)
+            done = {**line_of(model), "done": True, "done_reason": "unload" if unload else "load"}
+            return delayed(json_reply(done), seconds)
+        seconds = self._load(name, context)
+        prompt = prompt_tokens(messages, tools)
         if prompt > context:
-            if body.get("truncate") is False and not self.old:
-                return later(error_reply(400, recorded.TOO_LONG), waits)
-            prompt = fitting(messages, context)
-        said = self.says(body) if callable(self.says) else self.says
-        answer = Answer(said) if isinstance(said, str) else said
-        shift = self.old or body.get("shift") is not False
-        lines = answer_lines(answer, body, prompt=prompt, context=context, shift=shift)
-        if self.seconds_per_token:
+            if body.get("truncate") is False:
+                return delayed(error_reply(400, recorded.TOO_LONG), seconds)
+            prompt = truncated_tokens(messages, context)
+        answer = self.says(body) if callable(self.says) else self.says
+        answer = Answer(answer) if isinstance(answer, str) else answer
+        lines = answer_lines(answer, body, prompt=prompt, context=context)
+        pause: tuple[Piece, ...] = (Wait(self.seconds_per_token),) if self.seconds_per_token else ()
+        if pause:
             lines[-1]["eval_duration"] = round(lines[-1]["eval_count"] * self.seconds_per_token * 1e9)
         if body.get("stream") is False:
-            return later(object_reply(joined(lines)), waits)
-        pieces: list[Any] = []
-        for item in lines:
-            pieces.append(line(item))
-            if self.seconds_per_token and not item["done"]:
-                pieces.append(Wait(self.seconds_per_token))
-        return later(Reply(pieces=tuple(pieces)), waits)
+            return delayed(json_reply(joined(lines)), seconds)
+        pieces = [piece for line in lines for piece in (json_line(line), *(() if line["done"] else pause))]
+        return delayed(Reply(pieces=tuple(pieces)), seconds)
 
     # ------------------------------------------------------------------ models
 
-    def _named(self, body: Mapping[str, Any]) -> str | None:
+    def _name(self, body: Mapping[str, Any]) -> str | None:
+        """The full name of the request's model; None where the server lacks it."""
         name = _tagged(str(body.get("model") or ""))
         return name if name in map(_tagged, self.models) else None
 
@@ -297,26 +265,15 @@ class FakeOllama:
         return min(int(options.get("num_ctx") or 4096), self.context_length)
 
     def _load(self, name: str, context: int | None) -> float:
-        """Load the model, or for None forget it; the seconds that it takes."""
-        with self._state.changed:
+        """Load the model, or with None unload it; returns the seconds it takes."""
+        with self._changed:
             if context is None:
-                self._state.loaded.pop(name, None)
-                return 0.0
-            if self._state.loaded.get(name) == context:
-                return 0.0
-            self._state.loaded[name] = context
-            self._state.loads += 1
-            return self.load_seconds
-
-    # ------------------------------------------------------------------ told by the connections
-
-    def _told(self, cancelled: bool) -> None:
-        with self._state.changed:
-            if cancelled:
-                self._state.cancelled += 1
-            else:
-                self._state.finished += 1
-            self._state.changed.notify_all()
+                self._loaded.pop(name, None)
+            elif self._loaded.get(name) != context:
+                self._loaded[name] = context
+                self.loads += 1
+                return self.load_seconds
+            return 0.0
 
 
 def _tagged(name: str) -> str:

@@ -1,10 +1,10 @@
-"""Replies of an HTTP server, as what is sent when."""
+"""HTTP replies of the fake server: bytes, and what happens between them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Union
 
@@ -13,28 +13,29 @@ from . import recorded
 
 @dataclass(frozen=True)
 class Wait:
-    """Send nothing for so many seconds; None for as long as the client stays."""
+    """Send nothing for this many seconds; None: as long as the client stays connected."""
 
     seconds: float | None = None
 
 
 class Moment(Enum):
-    """Something that happens in a reply, besides bytes and waits."""
+    """An event in a reply besides bytes and waits."""
 
-    HEADERS = "headers"  # they go out now; else with the first bytes, as a real server sends them
-    RESET = "reset"  # the connection is reset
-    CLOSE = "close"  # the connection is closed, and a chunked body has no end
+    HEADERS = "headers"  # send the headers now; otherwise they go out with the first bytes, as from a real server
+    RESET = "reset"  # reset the connection
+    CLOSE = "close"  # close the connection; a chunked body has no end
 
 
-Piece = Union[bytes, Wait, Moment]  # | joins no Enum's class in Python 3.10's aliases
+Piece = Union[bytes, Wait, Moment]  # Python 3.10 has no | for an Enum class at runtime
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server sends: each bytes among the pieces as one chunk.
+    """What the server sends.
 
     Attributes:
-        length: The Content-Length to promise; None for a chunked body, as all streams have.
+        pieces: Each bytes object is sent as one chunk.
+        length: Value of Content-Length; None for a chunked body, as all streams have.
     """
 
     status: int = 200
@@ -43,37 +44,29 @@ class Reply:
     length: int | None = None
 
 
-def whole(status: int, body: bytes, headers: Mapping[str, str]) -> Reply:
-    """A reply of one piece, of known length."""
+def whole_reply(status: int, body: bytes, headers: Mapping[str, str]) -> Reply:
+    """A reply of one piece with a Content-Length."""
     return Reply(status, headers, (body,), len(body))
 
 
 def error_reply(status: int, text: str) -> Reply:
-    """An error as the server tells it."""
-    return whole(status, json.dumps({"error": text}, ensure_ascii=False).encode(), recorded.JSON)
+    """An error in the server's JSON form."""
+    return whole_reply(status, json.dumps({"error": text}, ensure_ascii=False).encode(), recorded.JSON)
 
 
-def line(found: Mapping[str, Any]) -> bytes:
-    """A line of a stream."""
-    # As Go writes JSON: no spaces, and these three signs escaped.
-    text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
+def json_line(data: Mapping[str, Any]) -> bytes:
+    """A line of a stream, as Go writes JSON: without spaces, and with `<`, `>` and `&` escaped."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode() + b"\n"
 
 
-def object_reply(found: Mapping[str, Any]) -> Reply:
-    """An answer that is not streamed."""
-    return whole(200, line(found)[:-1], recorded.JSON)
+def json_reply(data: Mapping[str, Any]) -> Reply:
+    """A reply that is not streamed."""
+    return whole_reply(200, json_line(data)[:-1], recorded.JSON)
 
 
-def not_allowed(methods: str) -> Reply:
-    """The path is right and the method is not."""
-    return whole(405, b"405 method not allowed", {**recorded.PLAIN, "Allow": methods})
-
-
-def later(reply: Reply, seconds: float) -> Reply:
-    """The same reply after so many seconds."""
-    if not seconds:
-        return reply
-    return Reply(reply.status, reply.headers, (Wait(seconds), *reply.pieces), reply.length)
+def delayed(reply: Reply, seconds: float) -> Reply:
+    """The same reply after a wait."""
+    return replace(reply, pieces=(Wait(seconds), *reply.pieces)) if seconds else reply

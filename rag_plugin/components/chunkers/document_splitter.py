@@ -22,7 +22,7 @@ from llama_index.core.schema import (
 )
 
 from ...errors import DocumentError
-from ..encoders.tokens import Tokens
+from ...protocols import Tokens
 from .breaks import prose_breaks
 from .packer import Packer
 from .span_chunker import ADDED_METADATA, SpanChunker, no_room

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 
-from ..encoders.tokens import Tokens
+from ...protocols import Tokens
 from .span_chunker import NodeSpan, SpanChunker
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 
-from ..encoders.tokens import Tokens
+from ...protocols import Tokens
 from .breaks import SENTENCE, prose_breaks, sentence_starts
 from .packer import Packer
 from .span_chunker import NodeSpan, SpanChunker

@@ -13,7 +13,7 @@ from llama_index.core.node_parser.node_utils import build_nodes_from_splits
 from llama_index.core.schema import BaseNode, Document, MetadataMode, TextNode
 
 from ...errors import DocumentError
-from ..encoders.tokens import Tokens
+from ...protocols import Tokens
 from .packer import Packer, Span
 
 if TYPE_CHECKING:

@@ -1,22 +1,25 @@
-"""The prompts that well-known families of encoders were trained with, for models whose own files do not say them.
+"""Prompts of an encoder: those of the config, the model's own, or those its model family was trained with.
 
-A family is told by the model's own name: the last part of a hub id, of a folder, of a package, or an Ollama tag. What a
-config calls `_name_or_path` or `base_model` does not count: it is often the model that this one was made from, such as
-e5-small-unsupervised for snowflake-arctic-embed-s, whose prompts are others.
+A family is recognized by the last part of a hub id, folder or package name, or by an Ollama tag. `_name_or_path` and
+`base_model` of a model's config are not used: they often name the model that this one was trained from, which has other
+prompts, such as e5-small-unsupervised for snowflake-arctic-embed-s.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Family:
-    """Models that take the same prompts.
+    """Models with the same prompts.
 
-    `pattern` is searched in a name of lower case letters with `-` between its words. `source` is where the makers say
-    it. `pools_prompt` is false where the prompt's own tokens are left out of the vector.
+    Attributes:
+        pattern: Regular expression, searched in a model's name in lower case with `-` between words.
+        source: The page where the authors document the prompts.
+        pools_prompt: Whether the prompt's tokens are part of the pooled vector.
     """
 
     name: str
@@ -32,7 +35,7 @@ _QUESTION = "Represent the question for retrieving supporting documents: "
 _WEB_SEARCH = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
 _HUB = "https://huggingface.co/"
 
-# The first that fits counts. Families without prompts stand here too, so that no other row takes them for its own.
+# The first match wins. Families without prompts are listed so that no other row matches them.
 FAMILIES = (
     Family("e5 instruct", r"\be5-(mistral-7b|large|base|small)-instruct\b", _WEB_SEARCH, "",
            _HUB + "intfloat/multilingual-e5-large-instruct"),
@@ -64,10 +67,10 @@ FAMILIES = (
 
 
 def family_of(*names: str) -> Family | None:
-    """The family that one of a model's names tells, or None.
+    """The family of the first name that matches one, or None.
 
     Args:
-        names: Hub ids, folders, package names or Ollama tags, in any case; the last part of each is looked at.
+        names: Hub ids, folders, package names or Ollama tags, in any case.
     """
     for name in names:
         last = re.split(r"[/\\]", name.strip().rstrip("/\\"))[-1].lower()
@@ -76,3 +79,26 @@ def family_of(*names: str) -> Family | None:
             if re.search(family.pattern, plain):
                 return family
     return None
+
+
+def effective_prompts(
+    family: Family | None, configured: Mapping[str, str | None], own: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The prompts in effect and their sources, as fields of `RoleEmbedding`.
+
+    Args:
+        configured: The prompts of the config by role; None where unset.
+        own: The model's own prompts by role; used where at least one is not empty.
+    """
+    fields: dict[str, str] = {}
+    for role, prompt in configured.items():
+        if prompt is not None:
+            source = "config"
+        elif own and any(own.values()):
+            prompt, source = own[role], "model"
+        elif family is not None:
+            prompt, source = getattr(family, f"{role}_prompt"), f"family {family.name}"
+        else:
+            prompt, source = "", "none"
+        fields |= {f"{role}_prompt": prompt, f"{role}_prompt_from": source}
+    return fields

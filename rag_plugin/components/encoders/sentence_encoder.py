@@ -1,16 +1,18 @@
-"""A `HuggingFaceEmbedding` that uses the model as its makers meant. Importing this module loads torch."""
+"""A `HuggingFaceEmbedding` with the model's own prompts, and batches by length. Importing this module loads torch."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
@@ -19,51 +21,59 @@ from sentence_transformers.base.modules import Transformer
 
 from ..model_files.hub import HubModel, cached_folder
 from ..model_files.locate import find_model
-from ..model_files.weights_hash import WeightsDigest
-from .batching import BatcherPool, FairLock, RoleEmbedding, batches_by_length, check_texts, windows_by_length
+from ..model_files.weights_hash import weights_digest
+from .batching import (
+    MAX_CONCURRENT_TEXTS,
+    MAX_TEXTS_PER_CALL,
+    FairLock,
+    batches_by_length,
+    check_texts,
+    windows_by_length,
+)
 from .processes import EncoderProcesses
-from .prompts import family_of
-from .sentence_model import PART, check_device, load_model, longest_word, names_of, pooling_of, prompts_of, shape
+from .prompts import effective_prompts, family_of
+from .role_embedding import RoleEmbedding
+from .sentence_model import (
+    PART,
+    EncoderSettings,
+    apply_settings,
+    check_environment,
+    family_names,
+    load_model,
+    max_word_characters,
+    own_prompts,
+    pooling_of,
+)
+from .tokens import model_max_input_tokens, model_tokens
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...protocols import Progress
+    from ...protocols import Progress, Tokens
 
 _log = logging.getLogger(__name__)
 
-_EVERYTHING = 2048  # the most texts that LlamaIndex hands over together; they are sorted and batched here
-_FEW = 256  # texts that are encoded in this process, though there are others: a question does not wait for them
-_ON_DEVICE = 16_384  # tokens of a batch on a graphics card; on a processor 1,024 for each of its threads are fastest
+_MIN_TEXTS_FOR_PROCESSES = MAX_CONCURRENT_TEXTS + 1  # questions are encoded here and do not wait for the processes
+_TOKENS_PER_BATCH_ON_GPU = 16_384
+_TOKENS_PER_THREAD, _MIN_TOKENS_PER_BATCH = 1024, 2048  # fastest on a processor
 
 
 class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
-    """A `HuggingFaceEmbedding` with the model's own prompts, that batches what it gets by length.
+    """A `HuggingFaceEmbedding` with the model's own prompts, and batches by length.
 
-    Its base throws the model's own prompts away, tries every failure three times, and encodes ten texts
-    at a time. Vectors are lists of floats as everywhere in LlamaIndex; `encode_documents` gives the
-    matrix itself. Any number of threads, tasks and event loops may ask at once: what they ask meanwhile is
-    encoded together.
-
-    `query_prompt` and `document_prompt` are what really stands before a text, "" for nothing; where each comes from
-    says `query_prompt_from`, `document_prompt_from`: `config`, `model`, `family NAME` or `none`.
+    The base class drops the model's own prompts, retries every failure three times, and encodes ten texts at a time.
+    Thread-safe: texts requested while a batch is encoded share the next one.
     """
 
-    query_prompt: str = Field(default="", description="Put before a question.")
-    document_prompt: str = Field(default="", description="Put before a node's text.")
-    query_prompt_from: str = Field(default="none", description="Where the prompt for questions comes from.")
-    document_prompt_from: str = Field(default="none", description="Where the prompt for nodes comes from.")
-
-    # Apart, so that a question is tokenized while a batch of a sync is encoded, and waits for that one batch only.
-    _tokenizing: Any = PrivateAttr(default_factory=FairLock)
-    _lock: Any = PrivateAttr(default_factory=FairLock)
-    _together: BatcherPool = PrivateAttr(default_factory=BatcherPool)
-    _processes: Any = PrivateAttr(default=None)
-    _rows: int | None = PrivateAttr(default=None)
-    _tokens: int = PrivateAttr(default=2048)
-    _weights: Any = PrivateAttr(default=None)
-    _batches_here: bool = PrivateAttr(default=False)
-    _again: Any = PrivateAttr(default=None)
+    # Two locks: a question is tokenized while a batch of a sync is encoded, and waits for that batch only.
+    _tokenizer_lock: FairLock = PrivateAttr(default_factory=FairLock)
+    _model_lock: FairLock = PrivateAttr(default_factory=FairLock)
+    _processes: EncoderProcesses | None = PrivateAttr(default=None)
+    _batch_size: int | None = PrivateAttr(default=None)
+    _batch_tokens: int = PrivateAttr(default=_MIN_TOKENS_PER_BATCH)
+    _weights: str = PrivateAttr(default="")
+    _has_token_rows: bool = PrivateAttr(default=False)
+    _settings: EncoderSettings | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -71,17 +81,16 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         *,
         model_name: str,
         batch_size: int | None = None,
-        weights: Callable[[], str] | None = None,
-        processes: EncoderProcesses | None = None,
-        again: Mapping[str, Any] | None = None,
+        weights: str = "",
+        settings: EncoderSettings | None = None,
         **fields: Any,
     ) -> None:
-        # Past the constructor of HuggingFaceEmbedding, which would load the model again without its prompts.
+        # Skips the constructor of HuggingFaceEmbedding, which would load the model again without its prompts.
         MultiModalEmbedding.__init__(
             self,
             model_name=model_name,
             max_length=model.max_seq_length or 1,
-            embed_batch_size=_EVERYTHING,
+            embed_batch_size=MAX_TEXTS_PER_CALL,
             query_instruction=fields.get("query_prompt", ""),
             text_instruction=fields.get("document_prompt", ""),
             **fields,
@@ -90,45 +99,47 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         self._device = str(model.device)
         self._parallel_process = False
         self._target_devices = None
-        self._rows = batch_size
-        self._tokens = _token_budget(model.device)
+        self._batch_size = batch_size
+        self._batch_tokens = _tokens_per_batch(model.device)
         self._weights = weights
-        self._processes = processes
-        self._again = again
-        self._batches_here = _is_plain(model)
+        self._settings = settings
+        if settings is not None and settings.devices:
+            self._processes = EncoderProcesses(partial(_load_on_device, settings), settings.devices)
+        self._has_token_rows = _has_token_rows(model)
         model.eval()
-        # For those who ask the model itself.
+        # For callers that use the model itself.
         model.prompts.update({"query": self.query_prompt, "document": self.document_prompt})
 
     @classmethod
     def class_name(cls) -> str:
         return "SentenceEncoder"
 
-    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], SentenceEncoder], tuple[dict[str, Any]]]:
-        """Another process, such as a worker of an ingestion pipeline, loads the model anew by the same settings."""
-        if self._again is None:
-            raise TypeError("only an encoder of load_sentence_encoder can be sent to another process")
-        return _load_again, (dict(self._again),)
+    def __reduce__(self) -> tuple[Callable[[EncoderSettings], SentenceEncoder], tuple[EncoderSettings]]:
+        """Pickled as its settings: another process, such as an ingestion worker, loads the model again."""
+        if self._settings is None:
+            raise TypeError("only an encoder of load_sentence_encoder can be pickled")
+        return _load, (self._settings,)
 
-    # ------------------------------------------------------------------ what it is
+    # ------------------------------------------------------------------ properties
 
     @property
     def dimension(self) -> int:
-        """How many numbers a vector has."""
-        known = self._model.get_embedding_dimension()
-        if known is None:
-            known = int(self._embed_batch(["dimension"], "document").shape[1])
-        return int(known)
+        """Numbers of a vector."""
+        dimension = self._model.get_embedding_dimension()
+        if dimension is None:
+            _, rows, _ = next(self._encode_window(["dimension"], "document"))
+            dimension = rows.shape[1]
+        return int(dimension)
 
     def identity(self) -> dict[str, Any]:
-        """What decides which vector a text gets, as plain data: the weights, the prompts, and every setting in effect.
+        """Digest of the weights, prompts and settings in effect, as JSON data.
 
-        Where and how fast it is computed (device, batches, processes) is no part of it.
+        Device, batches and processes are left out: they affect the speed only.
         """
         model = self._model
         return {
             "model": self.model_name,
-            "weights": self._weights() if self._weights is not None else "",
+            "weights": self._weights,
             "query_prompt": self.query_prompt,
             "document_prompt": self.document_prompt,
             "pooling": pooling_of(model),
@@ -137,102 +148,92 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
             "truncate_dim": model.truncate_dim,
             "dtype": None if model.dtype is None else str(model.dtype).removeprefix("torch."),
             "backend": model.get_backend(),
-            "longest_word": longest_word(model),
+            "longest_word": max_word_characters(model),
         }
 
+    def tokens(self) -> Tokens:
+        """The model's tokenization."""
+        return model_tokens(self._model)
+
+    def max_input_tokens(self) -> int | None:
+        """Maximum tokens of a text, special tokens and document prompt deducted; None for no limit."""
+        return model_max_input_tokens(self._model, self.document_prompt)
+
     def close(self) -> None:
-        """End the processes that `devices` asked for; they start again when they are needed."""
+        """End the processes for `devices`; the next large call starts them again."""
         if self._processes is not None:
             self._processes.close()
 
-    # ------------------------------------------------------------------ many texts
-
-    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Encode documents' texts, sorted by length so that little is padded.
-
-        Args:
-            texts: Any number; besides the result, memory holds the tokens of some hundred of them at a time.
-            progress: Called with the texts and the tokens that were encoded since the last call.
-
-        Returns:
-            One row per text, float32, shape (len(texts), dimension).
-
-        Raises:
-            EncoderError: A text cannot be encoded, or a process that encodes has died.
-        """
-        return self._matrix(texts, "document", progress)
-
-    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Encode questions; as `encode_documents`, with the prompt for questions."""
-        return self._matrix(texts, "query", progress)
+    # ------------------------------------------------------------------ encoding
 
     def _matrix(self, texts: Sequence[str], role: str, progress: Progress | None) -> NDArray[np.float32]:
         check_texts(texts)
-        found = np.empty((len(texts), self.dimension), dtype=np.float32)
+        matrix = np.empty((len(texts), self.dimension), dtype=np.float32)
         windows = windows_by_length(texts)
-        if self._processes is not None and len(texts) > _FEW:
-            for numbers, rows, tokens in self._processes.encode(texts, windows, role):
-                found[numbers] = rows
-                if progress is not None:
-                    progress(len(numbers), tokens)
-            return found
-        for window in windows:
-            part = [texts[number] for number in window]
-            for places, rows, tokens in self._encode_window(part, role):
-                found[[window[place] for place in places]] = rows
-                if progress is not None:
-                    progress(len(places), tokens)
-        return found
+        if self._processes is not None and len(texts) >= _MIN_TEXTS_FOR_PROCESSES:
+            parts = self._processes.encode(texts, windows, role)
+        else:
+            parts = self._encode_windows(texts, windows, role)
+        for indices, rows, tokens in parts:
+            matrix[indices] = rows
+            if progress is not None:
+                progress(len(indices), tokens)
+        return matrix
 
-    def _embed_batch(self, texts: list[str], role: str) -> NDArray[np.float32]:
-        """Rows for a group of texts, as `_matrix`; always in this process."""
-        check_texts(texts)
-        parts = [(places, rows) for places, rows, _ in self._encode_window(texts, role)]
-        found = np.empty((len(texts), parts[0][1].shape[1]), dtype=np.float32)
-        for places, rows in parts:
-            found[places] = rows
-        return found
+    def _encode_windows(
+        self, texts: Sequence[str], windows: Iterator[list[int]], role: str
+    ) -> Iterator[tuple[list[int], NDArray[np.float32], int]]:
+        for window in windows:
+            for batch, rows, tokens in self._encode_window([texts[index] for index in window], role):
+                yield [window[position] for position in batch], rows, tokens
 
     def _encode_window(self, texts: list[str], role: str) -> Iterator[tuple[list[int], NDArray[np.float32], int]]:
-        """Rows batch by batch: the places of its texts, their vectors, their tokens."""
-        prompt = self.query_prompt if role == "query" else self.document_prompt
-        if not self._batches_here:
-            yield from self._encode_by_library(texts, role, prompt)
+        """Encode texts that are tokenized together; yields for each batch its indices, vectors and tokens."""
+        if not self._has_token_rows:
+            yield from self._encode_by_library(texts, role)
             return
-        with self._tokenizing.turn():  # a fast tokenizer keeps padding and truncation as state
+        with self._tokenizer_lock.turn():  # a fast tokenizer stores padding and truncation as state
             tokenized = self._model.preprocess(
                 texts,
-                prompt=prompt,
+                prompt=self.prompt_of(role),
                 task=role,
                 processing_kwargs={"text": {"padding": False}, "common": {"return_tensors": None}},
             )
-        rows_of = {name: value for name, value in tokenized.items() if isinstance(value, list)}
+        per_text = {name: value for name, value in tokenized.items() if isinstance(value, list)}
         others = {name: value for name, value in tokenized.items() if not isinstance(value, list)}
-        lengths = [len(ids) for ids in rows_of["input_ids"]]
-        for batch in batches_by_length(lengths, rows=self._rows, tokens=self._tokens):
-            features = {name: [value[place] for place in batch] for name, value in rows_of.items()}
-            with self._lock.turn():
+        lengths = [len(ids) for ids in per_text["input_ids"]]
+        for batch in self._batches(lengths):
+            features = {name: [value[index] for index in batch] for name, value in per_text.items()}
+            with self._model_lock.turn():
                 rows = self._forward(features, others, role)
-            yield batch, rows, sum(lengths[place] for place in batch)
+            yield batch, rows, sum(lengths[index] for index in batch)
+
+    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
+        if self._batch_size is not None:
+            return batches_by_length(lengths, max_texts=self._batch_size)
+        return batches_by_length(lengths, max_tokens=self._batch_tokens)
 
     @torch.inference_mode()
     def _forward(self, features: dict[str, list[Any]], others: dict[str, Any], role: str) -> NDArray[np.float32]:
         try:
             padded = self._model.tokenizer.pad(features, padding=True, return_tensors="pt")
             inputs = {name: value.to(self._model.device) for name, value in padded.items()}
-            return self._finished(self._model({**inputs, **others}, task=role)["sentence_embedding"])
+            return self._to_numpy(self._model({**inputs, **others}, task=role)["sentence_embedding"])
         except torch.OutOfMemoryError:
             count = len(features["input_ids"])
             if count == 1:
                 raise
-        # Outside of the handler, which keeps the tensors of the failed attempt alive.
-        if self._rows is None:
-            self._tokens = max(256, self._tokens // 2)
-        _log.warning("%s: a batch of %d texts did not fit into the device's memory; halved", PART, count)
-        halves = [{name: value[part] for name, value in features.items()} for part in _halves(count)]
-        return np.concatenate([self._forward(half, others, role) for half in halves])
+        # Outside the handler: the exception keeps the tensors of the failed attempt alive.
+        if self._batch_size is None:
+            self._batch_tokens = max(256, self._batch_tokens // 2)
+        _log.warning("%s: a batch of %d texts exceeded the device's memory; it is halved", PART, count)
+        halves = slice(None, count // 2), slice(count // 2, None)
+        return np.concatenate(
+            [self._forward({name: value[half] for name, value in features.items()}, others, role) for half in halves]
+        )
 
-    def _finished(self, vectors: torch.Tensor) -> NDArray[np.float32]:
+    def _to_numpy(self, vectors: torch.Tensor) -> NDArray[np.float32]:
+        """Vectors as float32, truncated and normalized as set."""
         vectors = vectors.float()
         if self._model.truncate_dim is not None:
             vectors = vectors[..., : self._model.truncate_dim]
@@ -240,42 +241,37 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
             vectors = torch.nn.functional.normalize(vectors, p=2, dim=-1)
         return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
 
-    def _encode_by_library(
-        self, texts: list[str], role: str, prompt: str
-    ) -> Iterator[tuple[list[int], NDArray[np.float32], int]]:
-        """For models whose input is no plain row of tokens (chat templates, routes, images, flattened batches)."""
+    def _encode_by_library(self, texts: list[str], role: str) -> Iterator[tuple[list[int], NDArray[np.float32], int]]:
+        """For models whose input is not one row of tokens (chat templates, routes, images, flattened batches)."""
         encode = self._model.encode_query if role == "query" else self._model.encode_document
         lengths = [len(text) // 3 + 2 for text in texts]
-        for batch in batches_by_length(lengths, rows=self._rows, tokens=self._tokens):
-            with self._lock.turn():
+        for batch in self._batches(lengths):
+            with self._model_lock.turn():
                 vectors = encode(
-                    [texts[place] for place in batch],
-                    prompt=prompt,
+                    [texts[index] for index in batch],
+                    prompt=self.prompt_of(role),
                     batch_size=len(batch),
                     normalize_embeddings=False,
                     convert_to_tensor=True,
                     show_progress_bar=False,
                 )
-                rows = self._finished(vectors)
-            yield batch, rows, sum(lengths[place] for place in batch)
-
-    # ------------------------------------------------------------------ one text, as LlamaIndex asks
+                rows = self._to_numpy(vectors)
+            yield batch, rows, sum(lengths[index] for index in batch)
 
     def _embed_one(self, text: str, role: str) -> list[float]:
-        if self._lock.try_now():  # nobody else is here, so there is nobody to wait for
-            self._lock.release()
-            return self._embed_batch([text], role)[0].tolist()  # type: ignore[no-any-return]
-        return self._together.of(self).submit(text, role).result().tolist()  # type: ignore[no-any-return]
+        if self._model_lock.is_free:
+            return super()._embed_one(text, role)
+        return self._batcher.submit(self._embed_batch, text, role).result().tolist()
 
     def _embed(self, inputs: list[Any], prompt_name: str | None = None) -> list[list[float]]:
-        """What its base calls for images: the library knows how to read them."""
+        """Called by the base class, for images too, which only the library can read."""
         if prompt_name is not None:
             return self._matrix(inputs, "query" if prompt_name == "query" else "document", None).tolist()
-        with self._lock.turn():
+        with self._model_lock.turn():
             vectors = self._model.encode(
-                inputs, batch_size=self._rows or 32, convert_to_tensor=True, show_progress_bar=False
+                inputs, batch_size=self._batch_size or 32, convert_to_tensor=True, show_progress_bar=False
             )
-            return self._finished(vectors).tolist()  # type: ignore[no-any-return]
+            return self._to_numpy(vectors).tolist()  # type: ignore[no-any-return]
 
     async def _aget_image_embedding(self, img_file_path: Any) -> list[float]:
         return await asyncio.to_thread(self._get_image_embedding, img_file_path)
@@ -287,84 +283,53 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
 # ---------------------------------------------------------------------- loading
 
 
-def load_sentence_encoder(
-    *,
-    model: str,
-    device: str | None = None,
-    devices: Sequence[str] | None = None,
-    batch_size: int | str = "auto",
-    normalize: bool = True,
-    pooling: str | None = None,
-    max_length: int | None = None,
-    truncate_dim: int | None = None,
-    dtype: str = "auto",
-    backend: str = "torch",
-    query_prompt: str | None = None,
-    document_prompt: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    callback_manager: CallbackManager | None = None,
-) -> SentenceEncoder:
-    """Load a model and wrap it for LlamaIndex. No network is looked at, wherever the model lies.
+def load_sentence_encoder(*, callback_manager: CallbackManager, **settings: Any) -> SentenceEncoder:
+    """Load a model for LlamaIndex, with the settings of component `huggingface` (see `EncoderSettings`).
+
+    Uses no network.
 
     Raises:
-        ComponentError: The model cannot be found, is not whole in the hub's cache, or cannot be loaded so.
+        ComponentError: The model cannot be found, is incomplete in the hub's cache, or cannot be loaded.
         MissingPackage: The backend is not installed.
     """
-    source = find_model(model, PART)
-    hub_model = HubModel(source.name, revision, backend, trust_remote_code=trust_remote_code)
+    return _load(EncoderSettings(**settings), callback_manager)
+
+
+def _load(settings: EncoderSettings, callback_manager: CallbackManager | None = None) -> SentenceEncoder:
+    source = find_model(settings.model, PART)
+    hub_model = HubModel(source.name, settings.revision, settings.backend, trust_remote_code=settings.trust_remote_code)
     folder = source.name if source.is_local else cached_folder(hub_model, PART)
-    if device is not None:
-        check_device(device, "device")
-    for name in devices or ():
-        check_device(name, "devices")
-    weights = WeightsDigest(Path(folder), backend)
-    loaded = load_model(
-        folder, source, device=device, dtype=dtype, backend=backend, trust_remote_code=trust_remote_code
-    )
-    family = family_of(*names_of(source))
-    shape(loaded, family, normalize=normalize, pooling=pooling, max_length=max_length, truncate_dim=truncate_dim)
-    prompts = prompts_of(loaded, family, {"query": query_prompt, "document": document_prompt})
-    again = {
-        **{"model": model, "batch_size": batch_size, "normalize": normalize, "pooling": pooling},
-        **{"max_length": max_length, "truncate_dim": truncate_dim, "dtype": dtype, "backend": backend},
-        **{"query_prompt": query_prompt, "document_prompt": document_prompt},
-        **{"revision": revision, "trust_remote_code": trust_remote_code},
-    }
+    check_environment(settings)
+    weights = weights_digest(Path(folder), settings.backend)
+    model = load_model(folder, source, settings)
+    family = family_of(*family_names(source))
+    apply_settings(model, family, settings)
+    configured = {"query": settings.query_prompt, "document": settings.document_prompt}
     encoder = SentenceEncoder(
-        loaded,
+        model,
         model_name=source.label,
-        batch_size=None if batch_size == "auto" else int(batch_size),
+        batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
         weights=weights,
-        processes=EncoderProcesses(load_sentence_encoder, again, devices) if devices else None,
-        again={**again, "device": device, "devices": devices},
-        normalize=normalize,
-        query_prompt=prompts["query"][0],
-        query_prompt_from=prompts["query"][1],
-        document_prompt=prompts["document"][0],
-        document_prompt_from=prompts["document"][1],
+        settings=settings,
+        normalize=settings.normalize,
         callback_manager=callback_manager or CallbackManager(),
+        **effective_prompts(family, configured, own_prompts(model)),
     )
-    _log.info(
-        "%s on %s: query prompt %r (%s), document prompt %r (%s)",
-        *(source.label, loaded.device),
-        *(encoder.query_prompt, encoder.query_prompt_from, encoder.document_prompt, encoder.document_prompt_from),
-    )
+    encoder.log_prompts(_log, f"{source.label} on {model.device}")
     return encoder
 
 
-def _load_again(settings: dict[str, Any]) -> SentenceEncoder:
-    return load_sentence_encoder(**settings)
+def _load_on_device(settings: EncoderSettings, device: str) -> SentenceEncoder:
+    return _load(replace(settings, device=device, devices=None))
 
 
-# ---------------------------------------------------------------------- batches
+def _tokens_per_batch(device: torch.device) -> int:
+    if device.type != "cpu":
+        return _TOKENS_PER_BATCH_ON_GPU
+    return max(_MIN_TOKENS_PER_BATCH, _TOKENS_PER_THREAD * torch.get_num_threads())
 
 
-def _token_budget(device: torch.device) -> int:
-    return max(2048, 1024 * torch.get_num_threads()) if device.type == "cpu" else _ON_DEVICE
-
-
-def _is_plain(model: SentenceTransformer) -> bool:
+def _has_token_rows(model: SentenceTransformer) -> bool:
     """Whether a text becomes one row of tokens, so that texts can be tokenized together and batched afterwards."""
     first = model[0]
     return (
@@ -375,7 +340,3 @@ def _is_plain(model: SentenceTransformer) -> bool:
         and first.query_expansion is None
         and not first.can_flatten_inputs
     )
-
-
-def _halves(count: int) -> tuple[slice, slice]:
-    return slice(None, count // 2), slice(count // 2, None)

@@ -1,165 +1,193 @@
-"""A model's folder in, a sentence-transformers model out as the settings ask for it. Importing this loads torch."""
+"""Loads a sentence-transformers model and applies the settings. Importing this module loads torch."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from ...errors import ComponentError, MissingPackage
+from ...errors import ComponentError, MissingPackage, one_line_reason
 from ..model_files.locate import ModelSource
 from .prompts import Family
 
 PART = "encoder 'huggingface'"
 
+_BACKEND_MODULES = {"onnx": "optimum.onnxruntime", "openvino": "optimum.intel.openvino"}
 _INSTALL = {"onnx": '"sentence-transformers[onnx]"', "openvino": '"rag-plugin[openvino]"'}
 _log = logging.getLogger(__name__)
 
-_DOCUMENT_NAMES = ("document", "passage", "corpus")  # what a model's config may call its prompt for documents
+_DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")  # names of the document prompt in a model's config
 
 
-def load_model(
-    folder: str, source: ModelSource, *, device: str | None, dtype: str, backend: str, trust_remote_code: bool
-) -> SentenceTransformer:
-    _check_backend(backend, dtype)
-    options: dict[str, Any] = {} if dtype == "auto" else {"model_kwargs": {"dtype": getattr(torch, dtype)}}
-    bars = is_progress_bar_enabled()
-    disable_progress_bar()  # a second of work, in a library's caller's terminal
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The settings of component `huggingface`, whose signature holds their meaning and defaults."""
+
+    model: str
+    query_prompt: str | None
+    document_prompt: str | None
+    pooling: str | None
+    normalize: bool
+    max_length: int | None
+    truncate_dim: int | None
+    dtype: str
+    device: str | None
+    devices: Sequence[str] | None
+    backend: str
+    batch_size: int | str
+    revision: str | None
+    trust_remote_code: bool
+
+
+def check_environment(settings: EncoderSettings) -> None:
+    """Check that the devices are available (ComponentError) and the backend is installed (MissingPackage)."""
+    if settings.device is not None:
+        _check_device(settings.device, "device")
+    for device in settings.devices or ():
+        _check_device(device, "devices")
+    _check_backend(settings)
+
+
+def load_model(folder: str, source: ModelSource, settings: EncoderSettings) -> SentenceTransformer:
+    """Load a model from a folder.
+
+    Raises:
+        ComponentError: The folder contains no loadable model.
+        MissingPackage: A package of the model's own code is not installed.
+    """
+    dtype = settings.dtype
+    had_progress_bar = is_progress_bar_enabled()
+    disable_progress_bar()  # of about one second, in the terminal of an application
     try:
         return SentenceTransformer(
-            # A model of the hub too is loaded as the folder that it is in the cache: whatever else is tried by a name
-            # (a card, a template, a converted file) would be looked for in the network.
+            # A hub model is loaded by its cache folder too: a name would be looked up in the network for other files.
             folder,
-            device=device,
-            trust_remote_code=trust_remote_code,
+            device=settings.device,
+            trust_remote_code=settings.trust_remote_code,
             local_files_only=True,
-            backend=backend,  # type: ignore[arg-type]
-            **options,
+            backend=settings.backend,  # type: ignore[arg-type]
+            model_kwargs=None if dtype == "auto" else {"dtype": getattr(torch, dtype)},
         )
-    except ModuleNotFoundError as error:  # of the model's own code, or an adapter's
+    except ModuleNotFoundError as error:  # a dependency of the model's own code, or of an adapter
         name = error.name or "unknown"
         raise MissingPackage(PART, name, name.partition(".")[0].replace("_", "-")) from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        what = source.name if source.is_local else f"{source.name!r}, in {folder},"
-        raise ComponentError(f"{PART}: {what} holds no model that can be loaded: {first}") from error
+        place = source.name if source.is_local else f"{source.name!r}, in {folder},"
+        reason = one_line_reason(error, first_line=True)
+        raise ComponentError(f"{PART}: {place} contains no loadable model: {reason}") from error
     finally:
-        if bars:
+        if had_progress_bar:
             enable_progress_bar()
 
 
-def _check_backend(backend: str, dtype: str) -> None:
+def _check_backend(settings: EncoderSettings) -> None:
+    backend = settings.backend
     if backend == "torch":
         return
     try:
-        if backend == "onnx":
-            import_module("optimum.onnxruntime")
-        else:
-            import_module("optimum.intel.openvino")
+        import_module(_BACKEND_MODULES[backend])
     except ModuleNotFoundError as error:
         raise MissingPackage(f"{PART} with backend {backend}", error.name or backend, _INSTALL[backend]) from error
     except ImportError as error:
         raise ComponentError(
-            f"{PART}: the package that runs a model by {backend} does not go with the other packages here: {error}"
+            f"{PART}: the package for backend {backend} is incompatible with the installed packages: {error}"
         ) from error
-    if dtype != "auto":
+    if settings.dtype != "auto":
         raise ComponentError(
-            f"{PART}: dtype {dtype} is for the backend torch; a model for {backend} has the type it was exported with"
+            f"{PART}: dtype {settings.dtype} is for the backend torch; {backend} models have the dtype of their export"
         )
 
 
-def check_device(name: str, setting: str) -> None:
+def _check_device(name: str, setting: str) -> None:
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ComponentError(
-            f"{PART}: {setting} {name!r} is no device that torch knows; write cpu, cuda, cuda:1 or mps"
+            f"{PART}: {setting} {name!r} is not a torch device; write cpu, cuda, cuda:1 or mps"
         ) from error
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count:
             raise ComponentError(
-                f"{PART}: {setting} is {name!r}, and torch {torch.__version__} sees no CUDA device here; "
+                f"{PART}: {setting} is {name!r}, and torch {torch.__version__} finds no CUDA device; "
                 "install a torch with CUDA, or leave it unset"
             )
         if (device.index or 0) >= count:
             raise ComponentError(f"{PART}: {setting} is {name!r}, and there are {count} CUDA devices, from cuda:0")
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise ComponentError(f"{PART}: {setting} is {name!r}, and torch sees no such device here; leave it unset")
+        raise ComponentError(f"{PART}: {setting} is {name!r}, and torch finds no such device; leave it unset")
 
 
-def shape(
-    model: SentenceTransformer,
-    family: Family | None,
-    *,
-    normalize: bool,
-    pooling: str | None,
-    max_length: int | None,
-    truncate_dim: int | None,
-) -> None:
-    """Bring a model into the form that the settings ask for."""
+def apply_settings(model: SentenceTransformer, family: Family | None, settings: EncoderSettings) -> None:
+    """Apply pooling, normalization, maximum length and dimension to a loaded model.
+
+    Raises:
+        ComponentError: The model does not support a setting.
+    """
+    pooling, max_length, truncate_dim = settings.pooling, settings.max_length, settings.truncate_dim
     if family is not None and not family.pools_prompt:
         model.set_pooling_include_prompt(False)
-    pooled = False
+    has_pooling = False
     for name, module in list(model.named_children()):
-        if isinstance(module, Normalize) and not normalize:
+        if isinstance(module, Normalize) and not settings.normalize:
             delattr(model, name)
         elif isinstance(module, Pooling) and pooling is not None:
             new = Pooling(module.embedding_dimension, pooling_mode=pooling, include_prompt=module.include_prompt)
             setattr(model, name, new.to(model.device))
-            pooled = True
-    if pooling is not None and not pooled:
-        raise ComponentError(f"{PART}: this model makes its vectors without pooling, so pooling cannot be {pooling!r}")
+            has_pooling = True
+    if pooling is not None and not has_pooling:
+        raise ComponentError(f"{PART}: this model has no pooling layer, so pooling cannot be {pooling!r}")
     if max_length is not None:
-        limit = _positions(model)
+        limit = _max_positions(model)
         if limit is not None and max_length > limit:
-            raise ComponentError(f"{PART}: max_length {max_length} is more than the model was built for ({limit})")
+            raise ComponentError(f"{PART}: max_length {max_length} exceeds the model's maximum of {limit}")
         model.max_seq_length = max_length
     if truncate_dim is not None:
         model.truncate_dim = None
-        whole = model.get_embedding_dimension()
-        if whole is not None and truncate_dim > whole:
-            raise ComponentError(f"{PART}: truncate_dim {truncate_dim} is more than the {whole} numbers of a vector")
+        dimension = model.get_embedding_dimension()
+        if dimension is not None and truncate_dim > dimension:
+            raise ComponentError(f"{PART}: truncate_dim {truncate_dim} exceeds the model's dimension of {dimension}")
         model.truncate_dim = truncate_dim
     _divide_long_words(model)
 
 
-def _positions(model: SentenceTransformer) -> int | None:
-    """The most positions the transformer underneath was built for, in tokens; None where it does not say."""
-    config = getattr(model.transformers_model, "config", None)
-    limit = getattr(config, "max_position_embeddings", None)
+def _max_positions(model: SentenceTransformer) -> int | None:
+    """Maximum tokens of the underlying transformer; None where unknown."""
+    limit = getattr(getattr(model.transformers_model, "config", None), "max_position_embeddings", None)
     return int(limit) if isinstance(limit, int) and limit > 0 else None
 
 
 def _divide_long_words(model: SentenceTransformer) -> None:
-    """Let a word that is too long for a WordPiece tokenizer be read as several.
+    """Make a WordPiece tokenizer divide long words.
 
-    As it comes, such a tokenizer makes one unknown token of a word of more than 100 characters, so that the line of a
-    data file or a long name in code would mean nothing. A higher limit would cost time that grows with its square.
+    By default it replaces a word of more than 100 characters by one unknown token, so that a line of data or a long
+    identifier in code would have no meaning. A higher limit would cost quadratic time.
     """
-    length = longest_word(model)
+    length = max_word_characters(model)
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if length is None or backend is None or backend.pre_tokenizer is None:
         return
-    from tokenizers.pre_tokenizers import FixedLength, Sequence
+    from tokenizers.pre_tokenizers import FixedLength
+    from tokenizers.pre_tokenizers import Sequence as Steps
 
-    backend.pre_tokenizer = Sequence([backend.pre_tokenizer, FixedLength(length)])
+    backend.pre_tokenizer = Steps([backend.pre_tokenizer, FixedLength(length)])
 
 
-def longest_word(model: SentenceTransformer) -> int | None:
-    """At how many characters a WordPiece tokenizer divides a word; None where the tokenizer is another."""
+def max_word_characters(model: SentenceTransformer) -> int | None:
+    """The length at which a WordPiece tokenizer divides a word; None for other tokenizers."""
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     return getattr(getattr(backend, "model", None), "max_input_chars_per_word", None)
 
 
 def pooling_of(model: SentenceTransformer) -> str | None:
+    """Name of the pooling in effect; None without a pooling layer."""
     for module in model.children():
         if isinstance(module, Pooling):
             mode = module.pooling_mode
@@ -168,8 +196,8 @@ def pooling_of(model: SentenceTransformer) -> str | None:
     return None
 
 
-def names_of(source: ModelSource) -> list[str]:
-    """What may tell a model's family: its hub id, or its folders' names from the inside out."""
+def family_names(source: ModelSource) -> list[str]:
+    """Names that may identify a model's family: its hub id, or its folders' names, innermost first."""
     if not source.is_local:
         return [source.name]
     parts = [part for part in Path(source.name).parts if part not in ("/", "model", "models")]
@@ -177,26 +205,15 @@ def names_of(source: ModelSource) -> list[str]:
     return [name.replace("--", "/") for name in reversed(inner)]
 
 
-def prompts_of(
-    model: SentenceTransformer, family: Family | None, given: Mapping[str, str | None]
-) -> dict[str, tuple[str, str]]:
-    """The prompts in effect, by role, each with where it comes from."""
-    own = {
+def own_prompts(model: SentenceTransformer) -> dict[str, str]:
+    """The prompts of the model's own config, by role."""
+    names = ("query", *_DOCUMENT_PROMPT_NAMES)
+    prompts = {
         "query": model.prompts.get("query") or "",
-        # sentence-transformers takes the first of these that is there, and puts an empty `document` there itself.
-        "document": next((model.prompts[name] for name in _DOCUMENT_NAMES if model.prompts.get(name)), ""),
+        # The first that is not empty, as sentence-transformers does, which adds an empty `document` itself.
+        "document": next((model.prompts[name] for name in _DOCUMENT_PROMPT_NAMES if model.prompts.get(name)), ""),
     }
-    found: dict[str, tuple[str, str]] = {}
-    for role, prompt in given.items():
-        if prompt is not None:
-            found[role] = prompt, "config"
-        elif any(own.values()):
-            found[role] = own[role], "model"
-        elif family is not None:
-            found[role] = getattr(family, f"{role}_prompt"), f"family {family.name}"
-        else:
-            found[role] = "", "none"
-    unused = [name for name, text in model.prompts.items() if text and name not in ("query", *_DOCUMENT_NAMES)]
-    if unused and not any(own.values()):
-        _log.info("the model has prompts for %s; query_prompt and document_prompt can name one", ", ".join(unused))
-    return found
+    unused = [name for name, text in model.prompts.items() if text and name not in names]
+    if unused and not any(prompts.values()):
+        _log.info("the model has prompts for %s; set query_prompt and document_prompt to use one", ", ".join(unused))
+    return prompts

@@ -1,4 +1,4 @@
-"""Why answers ended, told by an LLM and collected for the question that was being answered."""
+"""Finish reasons of answers, reported by an LLM and collected per question."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _COLLECTED: ContextVar[list[str] | None] = ContextVar("finish_reasons", default=
 
 @contextmanager
 def finish_reasons(reasons: list[str]) -> Iterator[None]:
-    """Adds to `reasons` what is noted within, in threads and tasks that begin within too: `stop`, `length`, ..."""
+    """Appends each reason (`stop`, `length`, ...) reported inside the block, in its threads and tasks too."""
     token = _COLLECTED.set(reasons)
     try:
         yield
@@ -20,7 +20,7 @@ def finish_reasons(reasons: list[str]) -> Iterator[None]:
 
 
 def note_finish_reason(reason: str) -> bool:
-    """Note why an answer ended, where anybody collects it; whether that is news."""
+    """Report a finish reason; False where this question has reported it before."""
     reasons = _COLLECTED.get()
     if reasons is None:
         return True

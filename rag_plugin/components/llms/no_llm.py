@@ -1,4 +1,4 @@
-"""The LLM of an engine that has none: it says so, and what to add, instead of asking another provider."""
+"""Null object for an engine without an LLM."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ...errors import MissingLLM
 
 
 class NoLLM(CustomLLM):
-    """Raises `MissingLLM` whenever text is asked of it."""
+    """Raises `MissingLLM` for every question."""
 
     @property
     def metadata(self) -> LLMMetadata:
-        # Room for any prompt: helpers that measure against it must not fail before the question does.
+        # A large context: prompt helpers that read it must not fail before `complete` raises the clear error.
         return LLMMetadata(context_window=1_000_000, num_output=256, model_name="none")
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:

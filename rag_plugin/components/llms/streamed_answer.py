@@ -1,4 +1,4 @@
-"""An answer that comes line by line, as LlamaIndex's responses."""
+"""Collects a streamed answer line by line and converts it to LlamaIndex's responses."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from llama_index.core.base.llms.types import (
 
 
 class StreamedAnswer:
-    """What has come of an answer: its text, and apart from it what was thought and which tools are called."""
+    """The answer so far: `text`, and apart from it `thinking` and tool calls."""
 
     def __init__(self) -> None:
         self.text, self.thinking = "", ""
-        self._piece, self._thought = "", ""
+        self._text_delta, self._thinking_delta = "", ""
         self._calls: list[Mapping[str, Any]] = []
 
     def add(self, message: Mapping[str, Any]) -> None:
-        """Add the `message` of a line."""
-        self._piece, self._thought = message.get("content") or "", message.get("thinking") or ""
-        self.text, self.thinking = self.text + self._piece, self.thinking + self._thought
+        """Append the `message` of a line."""
+        self._text_delta, self._thinking_delta = message.get("content") or "", message.get("thinking") or ""
+        self.text, self.thinking = self.text + self._text_delta, self.thinking + self._thinking_delta
         self._calls += [call.get("function") or {} for call in message.get("tool_calls") or []]
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has come that could be an answer, whatever was thought."""
+        """Whether there is neither text nor a tool call; thinking does not count."""
         return not (self.text.strip() or self._calls)
 
-    def response(self, line: Mapping[str, Any], reason: str | None, *, whole: bool) -> ChatResponse:
-        """All that has come, and as delta what the last line added.
+    def response(self, line: Mapping[str, Any], reason: str | None, *, complete: bool) -> ChatResponse:
+        """The answer so far, with the last line's text as delta.
 
         Args:
-            line: The last one, with all its fields.
-            reason: Why the answer ended, if it has.
-            whole: Whether `raw` holds the message as it is without streaming.
+            line: The last line.
+            reason: The finish reason; None while the answer goes on.
+            complete: Whether `raw` holds the complete message, as without streaming.
         """
         blocks: list[Any] = [ThinkingBlock(content=self.thinking)] if self.thinking else []
         blocks.append(TextBlock(text=self.text))
@@ -49,19 +49,21 @@ class StreamedAnswer:
             for call in self._calls
         ]
         raw = dict(line)
-        if whole:
-            message = {**line["message"], "content": self.text}
-            more = {"thinking": self.thinking, "tool_calls": [{"function": dict(call)} for call in self._calls]}
-            raw["message"] = {**message, **{name: value for name, value in more.items() if value}}
+        if complete:
+            raw["message"] = {**line["message"], "content": self.text}
+            if self.thinking:
+                raw["message"]["thinking"] = self.thinking
+            if self._calls:
+                raw["message"]["tool_calls"] = [{"function": dict(call)} for call in self._calls]
         prompt, answer = line.get("prompt_eval_count"), line.get("eval_count")
         if prompt is not None and answer is not None:
             raw["usage"] = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
-        additional: dict[str, Any] = {"thinking_delta": self._thought or None}
+        additional: dict[str, Any] = {"thinking_delta": self._thinking_delta or None}
         if reason is not None:
             additional["finish_reason"] = reason
         return ChatResponse(
             message=ChatMessage(blocks=blocks, role=line["message"].get("role") or MessageRole.ASSISTANT),
-            delta=self._piece,
+            delta=self._text_delta,
             raw=raw,
             additional_kwargs=additional,
         )

@@ -21,33 +21,38 @@ from transformers import (
     TextIteratorStreamer,
 )
 
-from ...errors import ComponentError
+from ...errors import ComponentError, one_line_reason
 from ..model_files.hub import HubModel, cached_folder
 from ..model_files.locate import find_model
 
 _PART = "llm 'huggingface'"
+_MAX_DEFAULT_CONTEXT_TOKENS = 8192
 _log = logging.getLogger(__name__)
 
 
-class _Stop(StoppingCriteria):  # type: ignore[misc]
-    """Ends a generation from outside."""
+class _StopSignal(StoppingCriteria):  # type: ignore[misc]
+    """Stops a generation from another thread."""
 
     def __init__(self) -> None:
-        self.target = threading.Event()
+        self.event = threading.Event()
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> bool:
-        return self.asked.is_set()
+        return self.event.is_set()
 
 
 class TransformersLLM(HuggingFaceLLM):  # type: ignore[misc]
-    """A `HuggingFaceLLM` whose streams end: with an error if generation fails, and early if nobody listens.
+    """A `HuggingFaceLLM` whose streams raise errors of the generation, and stop it when they are closed.
 
-    In its base an exception in the generating thread leaves the reader waiting for ever.
+    In the base class an exception in the generating thread leaves the reader waiting forever.
     """
 
     @classmethod
     def class_name(cls) -> str:
         return "TransformersLLM"
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, without special tokens."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     @llm_completion_callback()
     def stream_complete(
@@ -57,8 +62,8 @@ class TransformersLLM(HuggingFaceLLM):  # type: ignore[misc]
             prompt = f"{self.system_prompt} {prompt}"
         inputs = self._tokenizer(prompt, return_tensors="pt").to(self._model.device)
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
-        stop = _Stop()
-        failed: list[BaseException] = []
+        stop = _StopSignal()
+        errors: list[BaseException] = []
 
         def generate() -> None:
             try:
@@ -69,8 +74,8 @@ class TransformersLLM(HuggingFaceLLM):  # type: ignore[misc]
                     stopping_criteria=StoppingCriteriaList([stop]),
                     **self.generate_kwargs,
                 )
-            except BaseException as error:  # handed to the thread that reads, which raises it
-                failed.append(error)
+            except BaseException as error:  # raised again by the reading thread
+                errors.append(error)
                 streamer.end()
 
         def read() -> Generator[CompletionResponse, None, None]:
@@ -80,10 +85,10 @@ class TransformersLLM(HuggingFaceLLM):  # type: ignore[misc]
                     text += delta
                     yield CompletionResponse(text=text, delta=delta)
             finally:
-                stop.asked.set()
+                stop.event.set()
                 thread.join()
-            if failed:
-                raise failed[0]
+            if errors:
+                raise errors[0]
 
         thread = threading.Thread(target=generate, name="rag_plugin-generate", daemon=True)
         thread.start()
@@ -109,52 +114,47 @@ def load_transformers_llm(
     trust_remote_code: bool,
     callback_manager: CallbackManager,
 ) -> TransformersLLM:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model and its tokenizer, with the settings of component `huggingface`.
 
     Raises:
-        ComponentError: The model cannot be found, or not loaded.
+        ComponentError: The model cannot be found or loaded.
     """
     source = find_model(model, _PART)
     hub_model = HubModel(source.name, revision, has_modules=False, trust_remote_code=trust_remote_code)
-    # A model of the hub is loaded as the folder that it is in the cache, so that nothing is looked for in the network.
-    name, gguf = source.name if source.is_local else cached_folder(hub_model, _PART), {}
+    # A hub model is loaded by its cache folder, so that no file is looked up in the network.
+    name = source.name if source.is_local else cached_folder(hub_model, _PART)
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     if source.is_gguf:
-        name, gguf = os.path.dirname(source.name), {"gguf_file": os.path.basename(source.name)}
-    common = {
-        "trust_remote_code": trust_remote_code,
-        "local_files_only": True,
-        **gguf,
-    }
+        name, common["gguf_file"] = os.path.split(source.name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **common)
         loaded = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map=device, **common)
     except (OSError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ComponentError(f"{_PART}: {source.name} holds no model that can be loaded: {first}") from error
+        reason = one_line_reason(error, first_line=True)
+        raise ComponentError(f"{_PART}: {source.name} contains no loadable model: {reason}") from error
     limit = getattr(loaded.config, "max_position_embeddings", None)
     if context_window is None:
-        context_window = min(limit or 8192, 8192)
+        context_window = min(limit or _MAX_DEFAULT_CONTEXT_TOKENS, _MAX_DEFAULT_CONTEXT_TOKENS)
     elif limit and context_window > limit:
-        raise ComponentError(f"{_PART}: context_window {context_window} is more than the model was built for ({limit})")
+        raise ComponentError(f"{_PART}: context_window {context_window} exceeds the model's maximum of {limit}")
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     if not temperature:
-        # Settings for sampling that a model ships would each draw a warning when nothing is sampled.
+        # Sampling settings shipped with a model would each cause a warning when nothing is sampled.
         for key in ("temperature", "top_p", "top_k"):
             setattr(loaded.generation_config, key, None)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    chat = bool(getattr(tokenizer, "chat_template", None))
-    llm = TransformersLLM(
+    is_chat = bool(getattr(tokenizer, "chat_template", None))
+    _log.debug("loaded %s, %s a chat template", source.label, "with" if is_chat else "without")
+    return TransformersLLM(
         context_window=context_window,
         max_new_tokens=max_tokens,
         model=loaded,
         tokenizer=tokenizer,
         model_name=source.label,
         tokenizer_name=source.label,
-        is_chat_model=chat,
+        is_chat_model=is_chat,
         system_prompt=system_prompt,
         callback_manager=callback_manager,
         generate_kwargs={**sampling, "pad_token_id": tokenizer.pad_token_id},
     )
-    _log.debug("loaded %s, %s template", source.label, "with a chat" if chat else "without a chat")
-    return llm

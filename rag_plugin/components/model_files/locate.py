@@ -1,4 +1,4 @@
-"""The name of a model in, its files out: a folder, a file inside an installed package, or a hub id."""
+"""Resolves the setting `model` to a folder, a file inside an installed package, or a hub id."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ PACKAGE = "package:"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from.
+    """A resolved model.
 
-    `name` is what its loader gets: an absolute path or a hub id. `label` names the same model on any
-    machine, so it is what an index remembers: a path is reduced to its last part.
+    Attributes:
+        name: What its loader gets: an absolute path or a hub id.
+        label: A name that is the same on any machine, stored in indexes: a path is reduced to its last part.
+        is_local: Whether `name` is a path.
     """
 
     name: str
@@ -30,17 +32,17 @@ class ModelSource:
 
 
 def find_model(model: str, part: str) -> ModelSource:
-    """Find a model's files; imports nothing of the package that holds them, and looks at no network.
+    """Resolve a model. Imports no package and uses no network.
 
     Args:
         model: An absolute path, `package:NAME` or `package:NAME/inner/path`, or a hub id.
-        part: What the model is for, to begin an error with.
+        part: The component, for error messages.
 
     Raises:
-        ComponentError: There is no such path or package, or no model in it.
+        ComponentError: The path or package does not exist, or the package contains no model.
     """
     if model.startswith(PACKAGE):
-        return _in_package(model, part)
+        return _find_in_package(model, part)
     if os.path.isabs(model):
         if not os.path.exists(model):
             raise ComponentError(f"{part}: there is no model at {model}")
@@ -49,15 +51,15 @@ def find_model(model: str, part: str) -> ModelSource:
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a model is named by its id on a hub: it is neither a path nor in a package."""
+    """Whether the setting is a hub id: neither a path nor in a package."""
     return not (model.startswith(PACKAGE) or os.path.isabs(model))
 
 
-def _in_package(model: str, part: str) -> ModelSource:
+def _find_in_package(model: str, part: str) -> ModelSource:
     package, _, inner = model.removeprefix(PACKAGE).partition("/")
     if not package.isidentifier():
         raise ComponentError(f"{part}: {model!r} does not name a package; write package:NAME or package:NAME/path")
-    spec = importlib.util.find_spec(package)  # of a top-level name: finds it without importing it
+    spec = importlib.util.find_spec(package)  # for a top-level name this imports nothing
     roots = list(spec.submodule_search_locations or []) if spec else []
     if not roots:
         raise ComponentError(
@@ -65,15 +67,14 @@ def _in_package(model: str, part: str) -> ModelSource:
         )
     root = Path(roots[0]).resolve()
     if inner:
-        found = (root / inner).resolve()
-        if not found.is_relative_to(root):
+        path = (root / inner).resolve()
+        if not path.is_relative_to(root):
             raise ComponentError(f"{part}: {model!r} leads out of the package")
-        if not found.exists():
+        if not path.exists():
             raise ComponentError(f"{part}: the package {package!r} has no {inner!r}")
-        return ModelSource(str(found), model, True)
+        return ModelSource(str(path), model, True)
     for marker in ("modules.json", "config.json", "*.gguf"):
         matches = sorted(root.rglob(marker), key=lambda path: (len(path.parts), str(path)))
         if matches:
-            found = matches[0] if marker == "*.gguf" else matches[0].parent
-            return ModelSource(str(found), model, True)
-    raise ComponentError(f"{part}: the package {package!r} holds no model")
+            return ModelSource(str(matches[0] if marker == "*.gguf" else matches[0].parent), model, True)
+    raise ComponentError(f"{part}: the package {package!r} contains no model")
