@@ -272,7 +272,7 @@ def test_fetch_brings_what_the_encoder_needs_and_then_no_network_is_needed(
     assert found["tried"] == []
     assert np.abs(np.array(found["found"]) - minilm.encode_documents(["a heron"])[0]).max() < 1e-5
     assert found["identity"]["weights"] == PUBLISHED[:16]
-    assert not (tmp_path / "home" / "rag_plugin").exists()  # the cache knows the hash already
+    assert not (tmp_path / "home" / "rag-plugin").exists()  # the cache knows the hash already
 
     before = len(hub.served)
     again = fetch(tmp_path, hub, NAME, "--json")

@@ -276,13 +276,13 @@ async def test_the_first_question_does_not_block_the_loop(
     for ask in (lambda: engine.llm.acomplete("x"), lambda: engine.aquery("What does the heron eat?")):
         engine.llm._cached_state = None  # as if nothing had been asked
         server.fail(faults.slow_first_token(0.6), path="/api/show")
-        longest, last = 0.0, time.perf_counter()
+        turns = 0
         task = asyncio.ensure_future(ask())
         while not task.done():
             await asyncio.sleep(0.01)
-            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+            turns += 1
         assert str(await task) == SAYS
-        assert longest < 0.4
+        assert turns > 10  # of some 60 while the server waits; a blocked loop has one or two
 
 
 def test_events_tell_of_the_llm_without_asking_the_server(server: FakeOllama) -> None:
