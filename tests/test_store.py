@@ -395,7 +395,7 @@ def test_a_mode_that_is_not_there_is_refused(api: Any, path: Path, mode: VectorS
     with pytest.raises(UnsupportedQuery) as caught:
         api.query(ask(1, mode=mode))
     assert str(caught.value) == (
-        f"{path}: this store has no mode {mode.value!r}; it has default, text_search, sparse, hybrid, mmr"
+        f"{path}: this store does not support mode {mode.value!r}; it supports default, text_search, sparse, hybrid, mmr"
     )
     assert isinstance(caught.value, NotImplementedError)
 
@@ -417,13 +417,13 @@ def test_more_hits_than_there_are_nodes_gives_all_of_them(three: FaissStore) -> 
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        (None, "the question has no vector"),
-        ([1.0] * 5, "the question has a vector of 5 numbers, and this index holds vectors of 6: another encoder made "
-         "them"),
-        ([], "the question has a vector of shape (0,); a row of numbers is expected"),
-        ([[1.0] * 6], "the question has a vector of shape (1, 6); a row of numbers is expected"),
-        ([math.nan] + [1.0] * 5, "the question has a vector with NaN or infinity in it"),
-        ([math.inf] + [1.0] * 5, "the question has a vector with NaN or infinity in it"),
+        (None, "the query has no vector"),
+        ([1.0] * 5, "the query has a vector of dimension 5, and this index has dimension 6: another encoder made the "
+         "vectors"),
+        ([], "the query has a vector of shape (0,); expected is a list of numbers"),
+        ([[1.0] * 6], "the query has a vector of shape (1, 6); expected is a list of numbers"),
+        ([math.nan] + [1.0] * 5, "the query has a vector with NaN or infinity in it"),
+        ([math.inf] + [1.0] * 5, "the query has a vector with NaN or infinity in it"),
     ],
     ids=["none", "short", "empty", "matrix", "NaN", "infinity"],
 )  # fmt: skip
@@ -566,7 +566,7 @@ def test_metadata_that_json_cannot_hold_is_refused_and_nothing_is_written(
     with pytest.raises(StoreError) as caught:
         api.add([make("good"), make("bad", 2, fine=1, odd=value), make("also good")])
     # Newer Pythons put the number changes_between the reason.
-    assert str(caught.value).startswith(f"node 'bad' has metadata 'odd' that JSON cannot hold: {reason}")
+    assert str(caught.value).startswith(f"node 'bad' has metadata 'odd' that JSON cannot represent: {reason}")
     assert [node.node_id for node in api.get_nodes()] == ["before"]
     api.add([make("after")])
     assert len(store) == 2
@@ -582,7 +582,7 @@ def test_text_that_no_encoding_holds_is_a_clear_error(store: FaissStore, node: T
     given.embedding = vector(1)
     with pytest.raises(StoreError) as caught:
         store.add([given])
-    assert str(caught.value) == "node 'n' holds half a surrogate pair, which no encoding can keep"
+    assert str(caught.value) == "node 'n' contains an unpaired surrogate, which UTF-8 cannot encode"
 
 
 @pytest.mark.parametrize(
@@ -591,9 +591,9 @@ def test_text_that_no_encoding_holds_is_a_clear_error(store: FaissStore, node: T
         (None, "node 'bad' has no vector"),
         (
             [1.0, 2.0],
-            "node 'bad' has a vector of 2 numbers, and this index holds vectors of 6: another encoder made them",
+            "node 'bad' has a vector of dimension 2, and this index has dimension 6: another encoder made the vectors",
         ),
-        ([], "node 'bad' has a vector of shape (0,); a row of numbers is expected"),
+        ([], "node 'bad' has a vector of shape (0,); expected is a list of numbers"),
         ([math.nan] * 6, "node 'bad' has a vector with NaN or infinity in it"),
         ([1e39] * 6, "node 'bad' has a vector with NaN or infinity in it"),
     ],
@@ -777,7 +777,7 @@ def test_another_version_of_the_format_is_named(store: FaissStore, path: Path) -
             use()
         assert str(caught.value) == (
             f"{path / 'index.sqlite'} has format 99; this version of rag-plugin reads format 2: "
-            "use the version that wrote it, or build the index anew at another path"
+            "use the version that wrote it, or build a new index at another path"
         )
 
 
@@ -789,7 +789,7 @@ def test_a_file_that_is_no_sqlite_is_named_and_left_alone(store: FaissStore, pat
             use()
         assert str(caught.value) == (
             f"{path / 'index.sqlite'} cannot be opened: file is not a database; "
-            "delete the directory, and the next sync builds it again from the documents"
+            "delete the directory; the next sync rebuilds it from the documents"
         )
     assert (path / "index.sqlite").read_bytes() == b"notes of mine\n" * 500
 
@@ -802,7 +802,7 @@ def test_an_sqlite_file_of_something_else_is_named_and_left_alone(store: FaissSt
     for use in (lambda: store.query(ask(1)), lambda: store.add([make("b")])):
         with pytest.raises(StoreError) as caught:
             use()
-        assert str(caught.value) == f"{path / 'index.sqlite'} is no index of this package: no such table: meta"
+        assert str(caught.value) == f"{path / 'index.sqlite'} is not an index of this package: no such table: meta"
     connection = sqlite3.connect(path / "index.sqlite")
     assert [row[0] for row in connection.execute("SELECT name FROM sqlite_master")] == ["recipes"]
     connection.close()
@@ -957,7 +957,7 @@ async def test_the_event_loop_goes_on_while_the_store_waits(store: FaissStore) -
     release = threading.Event()
 
     def hold() -> None:
-        with store._directory._view_lock.writing():
+        with store._directory._memory_index_lock.writing():
             release.wait(30)
 
     holder = threading.Thread(target=hold)

@@ -367,26 +367,28 @@ def test_product_quantizers_are_trained_from_enough_and_rescored(tmp_path: Path,
         (
             "HNSW32_SQ8",
             "int8",
-            "precision: int8 goes with index Flat, HNSW or IVF; 'HNSW32_SQ8' says its own, as in 'HNSW32_SQ8' or "
+            "precision: int8 goes with index Flat, HNSW or IVF; the factory string 'HNSW32_SQ8' has its own precision, as in "
+            "'HNSW32_SQ8' or "
             "'IVF1024,SQfp16'",
         ),
         (
             "IVF8,Flat",
             "float16",
-            "precision: float16 goes with index Flat, HNSW or IVF; 'IVF8,Flat' says its own, as in 'HNSW32_SQ8' or "
+            "precision: float16 goes with index Flat, HNSW or IVF; the factory string 'IVF8,Flat' has its own precision, as in "
+            "'HNSW32_SQ8' or "
             "'IVF1024,SQfp16'",
         ),
         (
             "flat",
             "float32",
-            "FAISS knows no index 'flat': name Flat, HNSW, IVF, or a string of "
+            "FAISS has no index 'flat'; valid are Flat, HNSW, IVF, and the strings of "
             "https://github.com/facebookresearch/faiss/wiki/The-index-factory",
         ),
         (
             "IVFF8,Flat",
             "float32",
-            "FAISS knows no index 'IVFF8,Flat': name Flat, HNSW, IVF, "
-            "or a string of https://github.com/facebookresearch/faiss/wiki/The-index-factory",
+            "FAISS has no index 'IVFF8,Flat'; valid are Flat, HNSW, IVF, and the strings of "
+            "https://github.com/facebookresearch/faiss/wiki/The-index-factory",
         ),
     ],
     ids=["int8 and a factory string", "float16 and a factory string", "misspelt", "misspelt list"],

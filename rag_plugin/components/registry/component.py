@@ -53,6 +53,26 @@ def rule(check: Callable[[dict[str, Any]], Iterable[Violation]]) -> Callable[[Ca
     return attach
 
 
+def settings_of(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare the fields of a pydantic model as the settings that a component takes by `**settings`."""
+
+    from pydantic import Field
+
+    def attach(function: Callable[..., Any]) -> Callable[..., Any]:
+        *parameters, _ = inspect.signature(function).parameters.values()
+        for name, field in model.model_fields.items():
+            parts: Any = (field.annotation, *field.metadata, Field(description=field.description))
+            annotation = typing.Annotated[parts]  # type: ignore[misc]
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+            )
+            function.__annotations__[name] = annotation
+        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return function
+
+    return attach
+
+
 @dataclass(frozen=True)
 class Component:
     """One entry of a slot, its function loaded and its signature read.
