@@ -395,7 +395,8 @@ def test_a_mode_that_is_not_there_is_refused(api: Any, path: Path, mode: VectorS
     with pytest.raises(UnsupportedQuery) as caught:
         api.query(ask(1, mode=mode))
     assert str(caught.value) == (
-        f"{path}: this store does not support mode {mode.value!r}; it supports default, text_search, sparse, hybrid, mmr"
+        f"{path}: this store does not support mode {mode.value!r}; "
+        "it supports default, text_search, sparse, hybrid, mmr"
     )
     assert isinstance(caught.value, NotImplementedError)
 

@@ -539,7 +539,7 @@ def test_what_is_written_has_the_exact_vectors_whatever_the_index(folder: Path, 
     store = FaissStore(path, index=index, metric="l2", lexical=False)
     nodes = some(1200)
     store.add(nodes)
-    store.query(ask(1))
+    store.snapshot()
     store.to_storage(folder)
     written = faiss.read_index(str(folder / "default__vector_store.json"))
     expected = np.asarray([node.embedding for node in nodes], dtype=np.float32)

@@ -294,9 +294,11 @@ class IndexDirectory:
                 with database.snapshot():
                     position = database.position()
                     record = read_record(database.meta("snapshot"))
-                    if not is_due(self.path, self.spec, self.memory_index, position, record, force):
+                    is_damaged = self.memory_index.is_snapshot_damaged
+                    if not is_due(self.path, self.spec, position, record, is_damaged=is_damaged, force=force):
                         return
-                    written = write_base(self.path, self.spec, self.memory_index, database, position, record, force)
+                    rescore = self.memory_index.rescore
+                    written = write_base(self.path, self.spec, database, position, record, rescore=rescore, force=force)
                 if written is None:
                     return
                 with database.transaction():

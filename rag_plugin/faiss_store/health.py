@@ -76,8 +76,6 @@ def info(directory: IndexDirectory) -> StoreInfo:
     spec, memory_index, lexical = directory.spec, directory.memory_index, directory.memory_index.lexical
     facts: dict[str, Any] = dict.fromkeys(("documents", "nodes", "not_in_snapshot", "cached_vectors", "unfinished"), 0)
     facts |= {"dimension": None, "recall": None, "fingerprint": {}, "faiss": EXACT}
-    if not spec.is_exact:
-        directory.with_current_view(lambda database, position: None)  # builds a small index
     with directory.reading() as (database, live):
         if database is not None:
             newest = database.newest_generation()

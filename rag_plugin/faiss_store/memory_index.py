@@ -15,15 +15,13 @@ from .hits import Hits, sorted_by_score
 from .lexical.bm25_overlay import LexicalView
 from .sqlite.commit_position import NOTHING, CommitPosition
 from .sqlite.database import Database
-from .vectors.faiss_index import IndexSpec, keeps_exact, make_base
+from .vectors.faiss_index import IndexSpec, keeps_exact
 from .vectors.similarity import similarities
 from .vectors.snapshots import SnapshotRecord, load_snapshot, read_record
 from .vectors.vector_index import VectorIndex
 
 _EXACT_MAX_ROWS = 2_000  # up to this many filtered rows of an approximate index are scored exactly, from SQLite
 _RELOAD_MIN_TAIL = 2_000  # from this many vectors in the tail, a newer snapshot is loaded
-_BUILD_MIN_VECTORS = 1_000  # an approximate index of fewer vectors is not built
-_BUILD_MAX_VECTORS = 10_000  # an approximate index of more vectors is built by the writer, not during a query
 _SCORING_BATCH_ROWS = 10_000
 
 
@@ -55,8 +53,7 @@ class MemoryIndex:
         self.position = NOTHING
         self.index: VectorIndex | None = None
         self.columns: Columns | None = None
-        self.snapshot_record: SnapshotRecord | None = None  # of the base; None: the base was built in memory
-        self.built = NOTHING  # the commit that a base in memory was built from
+        self.snapshot_record: SnapshotRecord | None = None  # of the base
         self.recall: float | None = None
         self.is_snapshot_damaged = False
 
@@ -98,20 +95,7 @@ class MemoryIndex:
             if newest is not None and self.snapshot_record is not None and newest.file != self.snapshot_record.file:
                 # The writer has moved the tail into a newer base.
                 self.index = None
-                return self._replay(database, generation, position, [])
-        if self.index.base is None and not self.spec.is_exact and self._can_be_built_now(dimension):
-            base, self.recall = make_base(
-                self.spec, dimension, len(self.index), lambda: database.vectors_after(generation, 0), self.rescore
-            )
-            if base is not None:
-                self.index, self.built = VectorIndex(dimension, self.spec.metric, base), position
-        return None
-
-    def _can_be_built_now(self, dimension: int) -> bool:
-        assert self.index is not None
-        count = len(self.index)
-        # The limits first: this runs at every commit, and min_vectors() creates a FAISS index.
-        return _BUILD_MIN_VECTORS <= count <= _BUILD_MAX_VECTORS and self.spec.min_vectors(dimension, count) <= count
+                self._replay(database, generation, position, [])
 
     def _open(self, database: Database, dimension: int, position: CommitPosition) -> tuple[int, list[int]]:
         """Load the snapshot if it belongs to this history; returns the row it covers, and the rows to remove."""

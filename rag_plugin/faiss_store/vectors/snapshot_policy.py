@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError
-from ..memory_index import MemoryIndex
 from ..sqlite.commit_position import NOTHING, CommitPosition
 from ..sqlite.database import Database
 from .faiss_index import IndexSpec, extend_base, make_base
@@ -33,9 +32,10 @@ def is_overdue(spec: IndexSpec, position: CommitPosition, record: SnapshotRecord
 def is_due(
     path: Path,
     spec: IndexSpec,
-    memory_index: MemoryIndex,
     position: CommitPosition,
     record: SnapshotRecord | None,
+    *,
+    is_damaged: bool,
     force: bool,
 ) -> bool:
     """Whether a new snapshot is worth writing; with `force`, whether it would contain any change."""
@@ -43,7 +43,7 @@ def is_due(
         return False
     if record is None or record.generation != position.generation or record.kind != spec.name():
         return force or not spec.is_exact or NOTHING.changes_until(position) > SNAPSHOT_MIN_CHANGES
-    if memory_index.is_snapshot_damaged or not (path / record.file).exists():
+    if is_damaged or not (path / record.file).exists():
         return True
     threshold = max(SNAPSHOT_MIN_CHANGES, record.count // (10 if spec.is_exact else 50))
     return record.position.changes_until(position) > (0 if force else threshold)
@@ -52,10 +52,11 @@ def is_due(
 def write_base(
     path: Path,
     spec: IndexSpec,
-    memory_index: MemoryIndex,
     database: Database,
     position: CommitPosition,
     record: SnapshotRecord | None,
+    *,
+    rescore: bool,
     force: bool,
 ) -> SnapshotRecord | None:
     """Write a base of the open SQLite snapshot to a new file; None while there are too few vectors for the index.
@@ -73,17 +74,13 @@ def write_base(
     extended: SnapshotRecord | None = None
     recall: float | None = None
     base: Any = None
-    if memory_index.snapshot_record is None and memory_index.built == position and memory_index.index is not None:
-        base, recall = memory_index.index.base, memory_index.recall  # built in memory at open
-    if base is None and record is not None and _can_grow(spec, database, position, record):
+    if record is not None and _can_grow(spec, database, position, record):
         base = load_snapshot(path, record, memory_map=False)
         if base is not None:
             extended, recall, since = record, record.recall, record.row
             extend_base(spec, base, lambda: database.vectors_after(generation, since))
     if base is None and count:
-        base, recall = make_base(
-            spec, dimension, count, lambda: database.vectors_after(generation, 0), memory_index.rescore
-        )
+        base, recall = make_base(spec, dimension, count, lambda: database.vectors_after(generation, 0), rescore)
     if base is None:
         return None
     try:
