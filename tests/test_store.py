@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import gc
+import inspect
 import json
 import math
 import multiprocessing
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -50,8 +53,10 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from rag_plugin.components.registry.find import find
 from rag_plugin.errors import IndexLocked, StoreError, UnsupportedQuery
 from rag_plugin.faiss_store import FaissStore
+from rag_plugin.faiss_store.settings import FaissSettings
 from rag_plugin.faiss_store.vectors.vector_index import VectorIndex
 from rag_plugin.protocols import DocumentRecord
 
@@ -619,6 +624,66 @@ def test_a_node_given_to_add_is_not_changed(store: FaissStore) -> None:
     copy = node.model_copy(deep=True)
     store.add([node])
     assert node == copy
+
+
+# ---------------------------------------------------------------------------------- settings
+
+SETTINGS = ["index", "metric", "lexical", "language", "precision", "memory_map", "rescore", "recall", "cache_size"]
+
+
+def test_the_signature_lists_the_settings_with_their_defaults() -> None:
+    path, *parameters = inspect.signature(FaissStore).parameters.values()
+    assert (path.name, [parameter.name for parameter in parameters]) == ("path", SETTINGS)
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
+    assert {p.name: p.default for p in parameters} == FaissSettings().model_dump()
+
+
+def test_the_component_has_the_settings_of_the_store() -> None:
+    fields = dict(find("store", "faiss").schema.model_fields)
+    assert fields.pop("path").is_required()
+    assert {name: field.default for name, field in fields.items()} == FaissSettings().model_dump()
+    assert all(field.description for field in fields.values())
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(path: Path) -> None:
+    with pytest.raises(TypeError) as caught:
+        FaissStore(path, metrik="l2")
+    assert str(caught.value) == f"FaissStore has no setting metrik; it has {', '.join(SETTINGS)}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "dot"}, "metric: Input should be 'cosine', 'inner_product' or 'l2', not 'dot'"),
+        ({"precision": "int4"}, "precision: Input should be 'float32', 'float16' or 'int8', not 'int4'"),
+        ({"recall": 0}, "recall: Input should be greater than 0, not 0"),
+        ({"recall": math.nan}, "recall: Input should be less than or equal to 1, not nan"),
+        ({"cache_size": -1}, "cache_size: Input should be greater than or equal to 0, not -1"),
+        (
+            {"recall": 2, "index": ""},
+            "index: String should have at least 1 character, not ''; "
+            "recall: Input should be less than or equal to 1, not 2",
+        ),
+    ],
+    ids=["metric", "precision", "recall", "NaN", "cache_size", "two"],
+)
+def test_an_invalid_value_of_a_setting_is_refused_with_its_name(
+    path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StoreError) as caught:
+        FaissStore(path, **settings)
+    assert str(caught.value) == message
+
+
+def test_the_settings_can_be_imported_without_faiss() -> None:
+    code = "import sys; import rag_plugin.faiss_store.settings; print([name for name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert "'pydantic'" in done.stdout
+    assert not [name for name in ("'faiss'", "'llama_index.core'") if name in done.stdout]
+
+
+def test_the_location_is_the_path_as_text(store: FaissStore, path: Path) -> None:
+    assert store.location == str(path)
 
 
 # ---------------------------------------------------------------------------------- files, processes, locks

@@ -300,6 +300,12 @@ def test_more_recall_is_bought_where_it_is_asked_for(opened: Any) -> None:
     assert found[1] >= 0.97
 
 
+def test_hnsw_is_not_tuned_below_the_effort_that_new_questions_need(opened: Any) -> None:
+    # Its own vectors, which the recall is measured with, are easier to find than others.
+    base = opened(index="HNSW", recall=0.1, metric="cosine").client
+    assert faiss.downcast_index(base.index).hnsw.efSearch == 64
+
+
 def test_what_compares_with_every_vector_has_no_recall(opened: Any) -> None:
     info = opened(metric="cosine").info()
     assert (info.recall, info.index, info.precision) == (None, "Flat", "float32")

@@ -147,12 +147,12 @@ def _repair(database: Database, broken: list[int]) -> None:
 
 def _usual_vector_size(database: Database, live: int) -> int | None:
     """The most frequent size of a vector in bytes."""
-    row = database.connection.execute(
+    query = (
         "SELECT length(vector) FROM node JOIN vector USING (row) WHERE generation = ?"
-        " GROUP BY 1 ORDER BY count(*) DESC LIMIT 1",
-        (live,),
-    ).fetchone()
-    return None if row is None else int(row[0])
+        " GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
+    )
+    size: int | None = database.value(query, live)
+    return size
 
 
 def _problems(directory: IndexDirectory) -> Iterator[tuple[str, list[int] | None]]:
@@ -183,9 +183,7 @@ def _sqlite_problems(database: Database) -> Iterator[tuple[str, list[int]]]:
     for (message,) in database.connection.execute("PRAGMA integrity_check(20)"):
         if message != "ok":
             yield f"SQLite: {' '.join(message.split())}", []
-    query = "SELECT count(*) FROM vector WHERE row NOT IN (SELECT row FROM node)"
-    (orphans,) = database.connection.execute(query).fetchone()
-    if orphans:
+    if orphans := database.value("SELECT count(*) FROM vector WHERE row NOT IN (SELECT row FROM node)"):
         yield f"{orphans} vectors belong to no node", []
 
 

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ...errors import StoreError
 from .commit_position import CommitPosition
@@ -176,7 +177,7 @@ class Connection:
 
     def is_blank(self) -> bool:
         """Whether the file has no schema yet: its writer is about to create it, or ended before that."""
-        return self.connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+        return self.value("SELECT 1 FROM sqlite_master") is None
 
     def transaction(self) -> AbstractContextManager[None]:
         """An atomic write: an exception, or the end of the process, leaves the last commit."""
@@ -202,9 +203,14 @@ class Connection:
 
     # ------------------------------------------------------------------ meta and position
 
+    def value(self, query: str, *arguments: Any) -> Any:
+        """The first column of the first row of a query; None if there is no row."""
+        row = self.connection.execute(query, arguments).fetchone()
+        return None if row is None else row[0]
+
     def meta(self, key: str) -> str | None:
-        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        value: str | None = self.value("SELECT value FROM meta WHERE key = ?", key)
+        return value
 
     def set_meta(self, key: str, value: str) -> None:
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -222,7 +228,5 @@ class Connection:
 
     def has_position(self, position: CommitPosition) -> bool:
         """Whether the history of this index contains a commit, and all removals since."""
-        row = self.connection.execute(
-            "SELECT token FROM history WHERE row = ? AND removal = ?", (position.row, position.removal)
-        ).fetchone()
-        return row is not None and row[0] == position.token
+        query = "SELECT token FROM history WHERE row = ? AND removal = ?"
+        return bool(self.value(query, position.row, position.removal) == position.token)

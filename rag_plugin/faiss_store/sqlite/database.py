@@ -55,7 +55,8 @@ class Database(Connection):
         return None if value is None else int(value)
 
     def newest_generation(self) -> int | None:
-        return self.connection.execute("SELECT max(id) FROM generation WHERE NOT dropped").fetchone()[0]  # type: ignore[no-any-return]
+        newest: int | None = self.value("SELECT max(id) FROM generation WHERE NOT dropped")
+        return newest
 
     def add_generation(
         self, fingerprint: Mapping[str, Any], same: SameFingerprint = lambda first, second: False
@@ -75,16 +76,15 @@ class Database(Connection):
         return next((int(number) for number, text in encoders if same(json.loads(text), fingerprint)), 0)
 
     def fingerprint(self, generation: int) -> dict[str, Any]:
-        row = self.connection.execute("SELECT fingerprint FROM generation WHERE id = ?", (generation,)).fetchone()
-        return json.loads(row[0]) if row else {}
+        return json.loads(self.value("SELECT fingerprint FROM generation WHERE id = ?", generation) or "{}")
 
     def set_fingerprint(self, generation: int, fingerprint: Mapping[str, Any]) -> None:
         text = json.dumps(fingerprint, sort_keys=True)
         self.connection.execute("UPDATE generation SET fingerprint = ? WHERE id = ?", (text, generation))
 
     def dimension(self, generation: int) -> int | None:
-        row = self.connection.execute("SELECT dimension FROM generation WHERE id = ?", (generation,)).fetchone()
-        return None if row is None else row[0]
+        dimension: int | None = self.value("SELECT dimension FROM generation WHERE id = ?", generation)
+        return dimension
 
     def set_dimension(self, generation: int, dimension: int) -> None:
         self.connection.execute("UPDATE generation SET dimension = ? WHERE id = ?", (dimension, generation))
@@ -180,8 +180,7 @@ class Database(Connection):
         return {row[0]: row for row in self._select(f"SELECT {_STORED} FROM node WHERE row IN", rows)}
 
     def is_empty(self, generation: int) -> bool:
-        query = "SELECT 1 FROM node WHERE generation = ? LIMIT 1"
-        return self.connection.execute(query, (generation,)).fetchone() is None
+        return self.value("SELECT 1 FROM node WHERE generation = ? LIMIT 1", generation) is None
 
     def rows_of(self, generation: int, column: str, values: Sequence[str]) -> list[int]:
         """The row numbers of the nodes whose `column` (`id` or `document`) is one of the values."""
@@ -196,8 +195,7 @@ class Database(Connection):
         )
 
     def count(self, table: str, generation: int) -> int:
-        row = self.connection.execute(f"SELECT count(*) FROM {table} WHERE generation = ?", (generation,)).fetchone()
-        return int(row[0])
+        return int(self.value(f"SELECT count(*) FROM {table} WHERE generation = ?", generation))
 
     # ------------------------------------------------------------------ vectors
 
@@ -209,8 +207,7 @@ class Database(Connection):
         self, generation: int, row: int, size: int = 4096
     ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Batches of (rows, vectors of shape (len(rows), dimension)) of the nodes written after `row`."""
-        (generations,) = self.connection.execute("SELECT count(*) FROM generation WHERE NOT dropped").fetchone()
-        if generations == 1:
+        if self.value("SELECT count(*) FROM generation WHERE NOT dropped") == 1:
             cursor = self.connection.execute("SELECT row, vector FROM vector WHERE row > ? ORDER BY row", (row,))
         else:  # rows of an unfinished generation may lie between
             cursor = self.connection.execute(
@@ -228,9 +225,8 @@ class Database(Connection):
         """The vectors of texts that this generation's encoder has encoded, by key."""
         query = f"SELECT key, vector FROM node JOIN vector USING (row) WHERE generation = {generation} AND key IN"
         vectors = _by_key(self._select(query, keys))
-        row = self.connection.execute("SELECT encoder FROM generation WHERE id = ?", (generation,)).fetchone()
-        missing = [key for key in keys if key not in vectors]
-        return vectors | self.removed_vectors(int(row[0]) if row else 0, missing)
+        encoder = self.value("SELECT encoder FROM generation WHERE id = ?", generation) or 0
+        return vectors | self.removed_vectors(encoder, [key for key in keys if key not in vectors])
 
     def removed_vectors(self, encoder: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """The cached vectors of removed nodes, by key."""
@@ -257,7 +253,7 @@ class Database(Connection):
         self.connection.execute("DELETE FROM cached")
 
     def cached_count(self) -> int:
-        return int(self.connection.execute("SELECT count(*) FROM cached").fetchone()[0])
+        return int(self.value("SELECT count(*) FROM cached"))
 
     # ------------------------------------------------------------------ history, for the derived indexes
 

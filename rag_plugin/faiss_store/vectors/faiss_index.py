@@ -140,9 +140,7 @@ def make_base(spec: IndexSpec, dimension: int, count: int, batches: Batches, res
 
     Args:
         spec: The specification of the index.
-        dimension: Dimension of the vectors.
-        count: Number of vectors.
-        batches: Reads them.
+        dimension, count, batches: The vectors.
         rescore: Whether hits are rescored with the exact vectors.
 
     Raises:

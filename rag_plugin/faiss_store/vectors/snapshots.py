@@ -77,11 +77,7 @@ def write_snapshot(
 
     Args:
         folder: The index directory.
-        base: The FAISS index.
-        kind: The name of its `IndexSpec`.
-        dimension: Dimension of its vectors.
-        position: The commit that it covers.
-        recall: Its measured recall.
+        base, kind, dimension, position, recall: For the record.
         extended: The record of the base that this one adds vectors to; None for a new base.
 
     Raises:
