@@ -17,7 +17,7 @@ from rag_plugin.components.encoders.sentence_model import EncoderSettings
 from rag_plugin.components.llms import components as llms
 from rag_plugin.components.llms.ollama_llm import OllamaLLM, build_ollama_llm
 from rag_plugin.components.llms.transformers_llm import load_transformers_llm
-from rag_plugin.components.relay import relay_settings
+from rag_plugin.components.registry.settings import relay_settings
 from rag_plugin.ollama.limits import Limits
 from rag_plugin.ollama.server import OllamaServer
 

@@ -346,7 +346,7 @@ def test_a_repeated_key_names_its_first_line(write: Any) -> None:
         pytest.param("? \n: x", "keys are text, not nothing", "", id="nothing"),
         pytest.param("? [a, b]\n: x", "keys are text, not a list or mapping", "", id="list"),
         pytest.param("'it''s': x", 'no section is called "it\'s"', f"possible: {SECTIONS}", id="text"),
-        pytest.param('"\\uD800": x', "this key contains a lone surrogate, which is not valid Unicode", "", id="surrogate"),
+        pytest.param('"\\uD800": x', "this key contains a lone surrogate, so it is not UTF-8", "", id="surrogate"),
     ],
 )
 def test_a_key_that_is_not_text_is_refused(write: Any, line: str, message: str, hint: str) -> None:
@@ -448,7 +448,7 @@ def test_lone_surrogates_are_no_text(write: Any) -> None:
     write(BASE + 'llm: {type: ollama, model: "\\uD800"}\n')
     problem = only()
     assert (problem.line, problem.column, problem.path) == (4, 28, "llm.model")
-    assert problem.message == "this text contains a lone surrogate, which is not valid Unicode"
+    assert problem.message == "this text contains a lone surrogate, so it is not UTF-8"
 
 
 def test_a_character_that_json_escapes_as_a_pair_is_one(write: Any) -> None:
@@ -902,7 +902,7 @@ def test_a_variable_that_cannot_be_replaced_is_a_problem_at_its_place(text: str,
         pytest.param("", "text is expected, not the value of ${NAME}, which is empty", "", id="empty"),
         pytest.param(
             "\udcff",
-            "the value of ${NAME} contains a lone surrogate, which is not valid Unicode",
+            "the value of ${NAME} contains a lone surrogate, so it is not UTF-8",
             "",
             id="not UTF-8",
         ),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import gc
+import inspect
 import json
 import math
 import multiprocessing
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -50,8 +53,10 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from rag_plugin.components.registry.find import find
 from rag_plugin.errors import IndexLocked, StoreError, UnsupportedQuery
 from rag_plugin.faiss_store import FaissStore
+from rag_plugin.faiss_store.settings import FaissSettings
 from rag_plugin.faiss_store.vectors.vector_index import VectorIndex
 from rag_plugin.protocols import DocumentRecord
 
@@ -395,7 +400,8 @@ def test_a_mode_that_is_not_there_is_refused(api: Any, path: Path, mode: VectorS
     with pytest.raises(UnsupportedQuery) as caught:
         api.query(ask(1, mode=mode))
     assert str(caught.value) == (
-        f"{path}: this store has no mode {mode.value!r}; it has default, text_search, sparse, hybrid, mmr"
+        f"{path}: this store does not support mode {mode.value!r}; "
+        "it supports default, text_search, sparse, hybrid, mmr"
     )
     assert isinstance(caught.value, NotImplementedError)
 
@@ -417,13 +423,13 @@ def test_more_hits_than_there_are_nodes_gives_all_of_them(three: FaissStore) -> 
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        (None, "the question has no vector"),
-        ([1.0] * 5, "the question has a vector of 5 numbers, and this index holds vectors of 6: another encoder made "
-         "them"),
-        ([], "the question has a vector of shape (0,); a row of numbers is expected"),
-        ([[1.0] * 6], "the question has a vector of shape (1, 6); a row of numbers is expected"),
-        ([math.nan] + [1.0] * 5, "the question has a vector with NaN or infinity in it"),
-        ([math.inf] + [1.0] * 5, "the question has a vector with NaN or infinity in it"),
+        (None, "the query has no vector"),
+        ([1.0] * 5, "the query has a vector of dimension 5, and this index has dimension 6: another encoder made the "
+         "vectors"),
+        ([], "the query has a vector of shape (0,); expected is a list of numbers"),
+        ([[1.0] * 6], "the query has a vector of shape (1, 6); expected is a list of numbers"),
+        ([math.nan] + [1.0] * 5, "the query has a vector with NaN or infinity in it"),
+        ([math.inf] + [1.0] * 5, "the query has a vector with NaN or infinity in it"),
     ],
     ids=["none", "short", "empty", "matrix", "NaN", "infinity"],
 )  # fmt: skip
@@ -566,7 +572,7 @@ def test_metadata_that_json_cannot_hold_is_refused_and_nothing_is_written(
     with pytest.raises(StoreError) as caught:
         api.add([make("good"), make("bad", 2, fine=1, odd=value), make("also good")])
     # Newer Pythons put the number changes_between the reason.
-    assert str(caught.value).startswith(f"node 'bad' has metadata 'odd' that JSON cannot hold: {reason}")
+    assert str(caught.value).startswith(f"node 'bad' has metadata 'odd' that JSON cannot represent: {reason}")
     assert [node.node_id for node in api.get_nodes()] == ["before"]
     api.add([make("after")])
     assert len(store) == 2
@@ -582,7 +588,7 @@ def test_text_that_no_encoding_holds_is_a_clear_error(store: FaissStore, node: T
     given.embedding = vector(1)
     with pytest.raises(StoreError) as caught:
         store.add([given])
-    assert str(caught.value) == "node 'n' holds half a surrogate pair, which no encoding can keep"
+    assert str(caught.value) == "node 'n' contains an unpaired surrogate, which UTF-8 cannot encode"
 
 
 @pytest.mark.parametrize(
@@ -591,9 +597,9 @@ def test_text_that_no_encoding_holds_is_a_clear_error(store: FaissStore, node: T
         (None, "node 'bad' has no vector"),
         (
             [1.0, 2.0],
-            "node 'bad' has a vector of 2 numbers, and this index holds vectors of 6: another encoder made them",
+            "node 'bad' has a vector of dimension 2, and this index has dimension 6: another encoder made the vectors",
         ),
-        ([], "node 'bad' has a vector of shape (0,); a row of numbers is expected"),
+        ([], "node 'bad' has a vector of shape (0,); expected is a list of numbers"),
         ([math.nan] * 6, "node 'bad' has a vector with NaN or infinity in it"),
         ([1e39] * 6, "node 'bad' has a vector with NaN or infinity in it"),
     ],
@@ -618,6 +624,66 @@ def test_a_node_given_to_add_is_not_changed(store: FaissStore) -> None:
     copy = node.model_copy(deep=True)
     store.add([node])
     assert node == copy
+
+
+# ---------------------------------------------------------------------------------- settings
+
+SETTINGS = ["index", "metric", "lexical", "language", "precision", "memory_map", "rescore", "recall", "cache_size"]
+
+
+def test_the_signature_lists_the_settings_with_their_defaults() -> None:
+    path, *parameters = inspect.signature(FaissStore).parameters.values()
+    assert (path.name, [parameter.name for parameter in parameters]) == ("path", SETTINGS)
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
+    assert {p.name: p.default for p in parameters} == FaissSettings().model_dump()
+
+
+def test_the_component_has_the_settings_of_the_store() -> None:
+    fields = dict(find("store", "faiss").schema.model_fields)
+    assert fields.pop("path").is_required()
+    assert {name: field.default for name, field in fields.items()} == FaissSettings().model_dump()
+    assert all(field.description for field in fields.values())
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(path: Path) -> None:
+    with pytest.raises(TypeError) as caught:
+        FaissStore(path, metrik="l2")
+    assert str(caught.value) == f"FaissStore has no setting metrik; it has {', '.join(SETTINGS)}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "dot"}, "metric: Input should be 'cosine', 'inner_product' or 'l2', not 'dot'"),
+        ({"precision": "int4"}, "precision: Input should be 'float32', 'float16' or 'int8', not 'int4'"),
+        ({"recall": 0}, "recall: Input should be greater than 0, not 0"),
+        ({"recall": math.nan}, "recall: Input should be less than or equal to 1, not nan"),
+        ({"cache_size": -1}, "cache_size: Input should be greater than or equal to 0, not -1"),
+        (
+            {"recall": 2, "index": ""},
+            "index: String should have at least 1 character, not ''; "
+            "recall: Input should be less than or equal to 1, not 2",
+        ),
+    ],
+    ids=["metric", "precision", "recall", "NaN", "cache_size", "two"],
+)
+def test_an_invalid_value_of_a_setting_is_refused_with_its_name(
+    path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StoreError) as caught:
+        FaissStore(path, **settings)
+    assert str(caught.value) == message
+
+
+def test_the_settings_can_be_imported_without_faiss() -> None:
+    code = "import sys; import rag_plugin.faiss_store.settings; print([name for name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert "'pydantic'" in done.stdout
+    assert not [name for name in ("'faiss'", "'llama_index.core'") if name in done.stdout]
+
+
+def test_the_location_is_the_path_as_text(store: FaissStore, path: Path) -> None:
+    assert store.location == str(path)
 
 
 # ---------------------------------------------------------------------------------- files, processes, locks
@@ -777,7 +843,7 @@ def test_another_version_of_the_format_is_named(store: FaissStore, path: Path) -
             use()
         assert str(caught.value) == (
             f"{path / 'index.sqlite'} has format 99; this version of rag-plugin reads format 2: "
-            "use the version that wrote it, or build the index anew at another path"
+            "use the version that wrote it, or build a new index at another path"
         )
 
 
@@ -789,7 +855,7 @@ def test_a_file_that_is_no_sqlite_is_named_and_left_alone(store: FaissStore, pat
             use()
         assert str(caught.value) == (
             f"{path / 'index.sqlite'} cannot be opened: file is not a database; "
-            "delete the directory, and the next sync builds it again from the documents"
+            "delete the directory; the next sync rebuilds it from the documents"
         )
     assert (path / "index.sqlite").read_bytes() == b"notes of mine\n" * 500
 
@@ -802,7 +868,7 @@ def test_an_sqlite_file_of_something_else_is_named_and_left_alone(store: FaissSt
     for use in (lambda: store.query(ask(1)), lambda: store.add([make("b")])):
         with pytest.raises(StoreError) as caught:
             use()
-        assert str(caught.value) == f"{path / 'index.sqlite'} is no index of this package: no such table: meta"
+        assert str(caught.value) == f"{path / 'index.sqlite'} is not an index of this package: no such table: meta"
     connection = sqlite3.connect(path / "index.sqlite")
     assert [row[0] for row in connection.execute("SELECT name FROM sqlite_master")] == ["recipes"]
     connection.close()
@@ -957,7 +1023,7 @@ async def test_the_event_loop_goes_on_while_the_store_waits(store: FaissStore) -
     release = threading.Event()
 
     def hold() -> None:
-        with store._directory._view_lock.writing():
+        with store._directory._memory_index_lock.writing():
             release.wait(30)
 
     holder = threading.Thread(target=hold)

@@ -831,7 +831,7 @@ def test_a_format_that_is_not_this_ones_is_told_and_left_alone(path: Path, found
     ]
     expected = (
         f"{path / 'index.sqlite'} has format {found}; this version of rag-plugin reads format {own}: "
-        "use the version that wrote it, or build the index anew at another path"
+        "use the version that wrote it, or build a new index at another path"
     )
     assert [refused(use) for use in uses] == [expected] * len(uses)
     store.close()
@@ -887,7 +887,7 @@ def test_a_truth_that_is_none_is_a_store_error_and_left_alone(
         assert message is not None
         assert message.startswith(str(file))
         if reason:
-            hint = "delete the directory, and the next sync builds it again from the documents"
+            hint = "delete the directory; the next sync rebuilds it from the documents"
             assert message == f"{file} cannot be opened: {reason}; {hint}"
     store.close()
     assert file.read_bytes() == before
@@ -1117,7 +1117,7 @@ def test_half_a_surrogate_pair_is_refused_where_it_would_be_kept(store: FaissSto
         Known("n", vector(1), metadata={"k": {"deep": [HALF]}}),
     ):
         assert refused(lambda bad=bad: store.add([bad.node()])) == (
-            f"node {bad.id!r} holds half a surrogate pair, which no encoding can keep"
+            f"node {bad.id!r} contains an unpaired surrogate, which UTF-8 cannot encode"
         )
     check_store(store, model)
 
@@ -1154,10 +1154,10 @@ def test_numbers_whose_squares_are_beyond_float32_are_refused(path: Path, metric
     # Their squares are beyond float32, in which FAISS computes.
     store = FaissStore(path, metric=metric)
     nodes = {name: Known(name, (value,) * DIMENSION) for name, value in (("huge", 3e38), ("less", -2e30), ("one", 1.0))}
-    too_large = "has a vector with numbers so large that its length cannot be computed in float32"
+    too_large = "has a vector with numbers so large that its length overflows float32"
     assert refused(lambda: store.add([known.node() for known in nodes.values()])) == f"node 'huge' {too_large}"
     put(store, Model(), [nodes["one"]])
-    assert refused(lambda: store.query(ask((3e38,) * DIMENSION, 9))) == f"the question {too_large}"
+    assert refused(lambda: store.query(ask((3e38,) * DIMENSION, 9))) == f"the query {too_large}"
     found = store.query(ask((1.0,) * DIMENSION, 9))
     assert found.ids == ["one"]
     assert all(math.isfinite(score) for score in found.similarities or [])
@@ -1170,7 +1170,7 @@ def test_numbers_whose_squares_are_beyond_float32_are_refused(path: Path, metric
         ([math.nan] + [1.0] * 5, "has a vector with NaN or infinity in it"),
         ([1.0] * 5 + [math.inf], "has a vector with NaN or infinity in it"),
         ([1.0] * 5 + [-math.inf], "has a vector with NaN or infinity in it"),
-        ([1.0] * 7, "has a vector of 7 numbers, and this index holds vectors of 6: another encoder made them"),
+        ([1.0] * 7, "has a vector of dimension 7, and this index has dimension 6: another encoder made the vectors"),
         (None, "has no vector"),
     ],
     ids=["NaN", "infinity", "minus infinity", "too long", "none"],
@@ -1189,7 +1189,7 @@ def test_a_bad_vector_among_many_is_named_and_none_of_them_is_written(
 def test_vectors_of_two_lengths_in_the_first_call_are_refused(store: FaissStore) -> None:
     nodes = [Known("six", vector(1)).node(), Known("five", vector(2, 5)).node()]
     assert refused(lambda: store.add(nodes)) == (
-        "node 'five' has a vector of 5 numbers, and this index holds vectors of 6: another encoder made them"
+        "node 'five' has a vector of dimension 5, and this index has dimension 6: another encoder made the vectors"
     )
     check_store(store, Model())
 

@@ -21,6 +21,7 @@ from llama_index.vector_stores.faiss import FaissMapVectorStore, FaissVectorStor
 
 from rag_plugin.errors import StoreError
 from rag_plugin.faiss_store import FaissStore
+from rag_plugin.faiss_store.directory import IndexDirectory
 
 from .test_store import FULL, METRICS, ask, make, vector
 
@@ -228,7 +229,7 @@ def test_of_two_nodes_that_were_given_one_number_the_later_is_known(
     assert sorted(node.node_id for node in store.get_nodes()) == ["n1", "n3"]
     for name in ("n1", "n3"):
         assert score_of(store, given[name]) == pytest.approx(1.0)
-    assert f"{folder}: 1 nodes of the docstore have no vector there, and are left out" in caplog.messages
+    assert f"{folder}: 1 nodes of the docstore have no vector and are skipped" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_nodes_without_a_vector_are_left_out_and_told(
     assert [node.node_id for node in taken.get_nodes()] == ["n0"]
     assert score_of(taken, given["n0"]) == pytest.approx(1.0)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{folder}: 2 nodes of the docstore have no vector there, and are left out"
+        f"{folder}: 2 nodes of the docstore have no vector and are skipped"
     ]
 
 
@@ -335,17 +336,17 @@ def refused(folder: Path, path: Path) -> str:
 def test_a_file_that_is_missing_is_named(folder: Path, path: Path, name: str) -> None:
     persist(stock_index(some()), folder)
     (folder / name).unlink()
-    assert refused(folder, path) == f"{folder} is no folder that LlamaIndex persisted: it has no {name}"
+    assert refused(folder, path) == f"{folder} is not a folder that LlamaIndex persisted: it has no {name}"
 
 
 def test_a_folder_that_is_not_there_is_named(folder: Path, path: Path) -> None:
-    assert refused(folder, path) == f"{folder} is no folder that LlamaIndex persisted: it has no docstore.json"
+    assert refused(folder, path) == f"{folder} is not a folder that LlamaIndex persisted: it has no docstore.json"
 
 
 def test_a_folder_without_a_faiss_file_is_named(folder: Path, path: Path) -> None:
     persist(stock_index(some()), folder)
     (folder / "default__vector_store.json").unlink()
-    message = f"{folder} has no FAISS index (default__vector_store.json in FAISS's own format)"
+    message = f"{folder} has no FAISS index (default__vector_store.json in FAISS's format)"
     assert refused(folder, path) == message
     (folder / "default__vector_store.json").write_text('{"embedding_dict": {}}')
     assert refused(folder, path) == message
@@ -354,7 +355,7 @@ def test_a_folder_without_a_faiss_file_is_named(folder: Path, path: Path) -> Non
 def test_a_faiss_file_that_is_none_is_named(folder: Path, path: Path) -> None:
     persist(stock_index(some()), folder)
     (folder / "default__vector_store.json").write_bytes(b"nothing of FAISS")
-    assert refused(folder, path).startswith(f"{folder / 'default__vector_store.json'} is no FAISS index: ")
+    assert refused(folder, path).startswith(f"{folder / 'default__vector_store.json'} is not a FAISS index: ")
     (folder / "default__vector_store.json").write_bytes(b"")
     assert str(folder) in refused(folder, path)
 
@@ -372,7 +373,7 @@ def test_two_indexes_in_one_folder_are_refused(folder: Path, path: Path) -> None
     second = stock_index(some())
     index.storage_context.index_store.add_index_struct(second.index_struct)
     persist(index, folder)
-    assert refused(folder, path) == f"{folder / 'index_store.json'} has 2 vector indexes; exactly one is expected"
+    assert refused(folder, path) == f"{folder / 'index_store.json'} has 2 vector indexes; expected is exactly one"
 
 
 def test_a_docstore_of_another_persist_is_refused(folder: Path, path: Path, tmp_path: Path) -> None:
@@ -380,8 +381,8 @@ def test_a_docstore_of_another_persist_is_refused(folder: Path, path: Path, tmp_
     other = persist(stock_index([make(f"m{number}", number) for number in range(4)]), tmp_path / "other")
     shutil.copy(other / "docstore.json", folder / "docstore.json")
     assert refused(folder, path) == (
-        f"{folder}: the docstore has no node 'n0', nor 9 more that have vectors; docstore.json, index_store.json and "
-        "the FAISS file have to be of one and the same persist()"
+        f"{folder}: the docstore lacks 10 nodes that have vectors, such as 'n0'; docstore.json, index_store.json and "
+        "the FAISS file have to be of the same persist()"
     )
 
 
@@ -390,8 +391,8 @@ def test_a_faiss_file_of_an_earlier_persist_is_refused(folder: Path, path: Path,
     early = persist(stock_index(some(4)), tmp_path / "early")
     shutil.copy(early / "default__vector_store.json", folder / "default__vector_store.json")
     assert refused(folder, path) == (
-        f"{folder}: the index store knows 10 vectors and the FAISS file has 4; "
-        "they have to be of one and the same persist()"
+        f"{folder}: the index store has 10 vectors and the FAISS file has 4; docstore.json, index_store.json and "
+        "the FAISS file have to be of the same persist()"
     )
 
 
@@ -419,7 +420,7 @@ def test_a_target_that_is_not_empty_is_refused(folder: Path, path: Path, what: s
         (path / "notes.txt").write_text("mine")
     with pytest.raises(StoreError) as caught:
         FaissStore.from_storage(folder, path)
-    assert str(caught.value) == f"{path} is not empty; a folder of LlamaIndex is taken over into a new index"
+    assert str(caught.value) == f"{path} is not empty; name a new index directory"
     path.with_name("empty").mkdir()
     assert len(FaissStore.from_storage(folder, path.with_name("empty"))) == 40
 
@@ -444,7 +445,7 @@ def test_shortened_vectors_are_taken_over_and_told(folder: Path, path: Path, cap
     with caplog.at_level(logging.WARNING, logger="rag_plugin.faiss_store"):
         store = FaissStore.from_storage(folder, path)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{folder}: a IndexPQ keeps shortened vectors; they are taken over as they are"
+        f"{folder}: IndexPQ stores quantized vectors, which are imported as they are"
     ]
     assert len(store) == 300
     near = [score_of(store, node) for node in nodes]
@@ -462,7 +463,7 @@ def test_an_index_that_gives_no_vectors_back_is_refused(
 
     monkeypatch.setattr(faiss.IndexLSH, "reconstruct_n", refuse)
     assert refused(folder, path) == (
-        f"{folder}: a IndexLSH does not give its vectors back, so the documents have to be encoded again "
+        f"{folder}: IndexLSH cannot return its vectors, so the documents have to be encoded again "
         "(reconstruct not implemented for this type of index)"
     )
 
@@ -471,16 +472,13 @@ def test_a_takeover_that_fails_half_way_leaves_nothing(
     folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     persist(stock_index(some()), folder)
-    monkeypatch.setattr("rag_plugin.faiss_store.llama_index_storage._AT_ONCE", 10)
-    put, calls = FaissStore.from_storage.__globals__["IndexDirectory"].put, []
+    put = IndexDirectory.put
 
-    def failing(self: Any, *args: Any) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
+    def failing(self: IndexDirectory, *args: Any) -> None:
         put(self, *args)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr("rag_plugin.faiss_store.directory.IndexDirectory.put", failing)
+    monkeypatch.setattr(IndexDirectory, "put", failing)
     with pytest.raises(KeyboardInterrupt):
         FaissStore.from_storage(folder, path)
     assert len(FaissStore(path)) == 0
@@ -541,7 +539,7 @@ def test_what_is_written_has_the_exact_vectors_whatever_the_index(folder: Path, 
     store = FaissStore(path, index=index, metric="l2", lexical=False)
     nodes = some(1200)
     store.add(nodes)
-    store.query(ask(1))
+    store.snapshot()
     store.to_storage(folder)
     written = faiss.read_index(str(folder / "default__vector_store.json"))
     expected = np.asarray([node.embedding for node in nodes], dtype=np.float32)
@@ -567,7 +565,7 @@ def test_an_empty_store_writes_nothing(folder: Path, path: Path, state: str) -> 
         store.clear()
     with pytest.raises(StoreError) as caught:
         store.to_storage(folder)
-    assert str(caught.value) == f"{path} has no vectors yet; there is nothing to write"
+    assert str(caught.value) == f"{path} has no vectors to write"
     assert not folder.exists()
 
 

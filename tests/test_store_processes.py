@@ -88,7 +88,7 @@ def test_a_fork_while_another_thread_writes_does_not_hang(store: FaissStore) -> 
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store._directory._view_lock.writing():
+        with store._directory._memory_index_lock.writing():
             inside.set()
             leave.wait(30)
 
@@ -180,9 +180,7 @@ def test_adding_by_hand_does_not_throw_away_a_first_sync_that_was_begun(tmp_path
     store.open_generation({"encoder": {"type": "x"}}, lambda old, new: False)
     with pytest.raises(StoreError) as caught:
         store.add([TextNode(id_="hand", text="x", embedding=[1.0, 2.0])])
-    assert str(caught.value) == (
-        f"{bench.index}: a first sync was begun and never finished; finish it, or clear() the store"
-    )
+    assert str(caught.value) == (f"{bench.index}: the first sync is unfinished; finish it, or clear() the store")
     assert store.is_begun()
     store.clear()
     store.add([TextNode(id_="hand", text="x", embedding=[1.0, 2.0])])
@@ -206,8 +204,8 @@ def test_what_comes_after_a_commit_is_looked_for_by_row_and_not_sorted(store: Fa
         assert database is not None
         statements: list[str] = []
         database.connection.set_trace_callback(statements.append)
-        list(database.metadata_after(1, 2))
-        list(database.texts_after(1, 2))
+        list(database.column_after(1, "metadata", 2))
+        list(database.column_after(1, "text", 2))
         list(database.vectors_after(1, 2))
         database.connection.set_trace_callback(None)
         for statement in statements:

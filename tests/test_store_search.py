@@ -193,8 +193,9 @@ def test_a_language_that_is_not_there_is_refused_with_those_that_are(path: Path)
     with pytest.raises(StoreError) as caught:
         FaissStore(path, language="klingon")
     assert str(caught.value) == (
-        "the lexical leg knows no language 'klingon': none, arabic, danish, dutch, english, finnish, french, german, "
-        "greek, hungarian, italian, norwegian, portuguese, romanian, russian, spanish, swedish, tamil, turkish"
+        "language: Input should be 'none', 'arabic', 'danish', 'dutch', 'english', 'finnish', 'french', 'german', "
+        "'greek', 'hungarian', 'italian', 'norwegian', 'portuguese', 'romanian', 'russian', 'spanish', 'swedish', "
+        "'tamil' or 'turkish', not 'klingon'"
     )
 
 
@@ -300,7 +301,7 @@ def test_a_mode_with_words_needs_the_questions_text(store: FaissStore, mode: str
     put_texts(store, a="harbour")
     with pytest.raises(StoreError) as caught:
         store.query(VectorStoreQuery(query_embedding=vector(1), mode=VectorStoreQueryMode(mode)))
-    assert str(caught.value) == f"mode {mode!r} needs the question's text (query_str)"
+    assert str(caught.value) == f"mode {mode!r} needs the text of the query (query_str)"
 
 
 @pytest.mark.parametrize("mode", WITH_WORDS)
@@ -310,7 +311,7 @@ def test_a_mode_with_words_needs_the_lexical_leg(path: Path, mode: str) -> None:
     with pytest.raises(UnsupportedQuery) as caught:
         store.query(by_both("harbour", 1, mode=mode))
     assert str(caught.value) == (
-        f"{path}: mode {mode!r} needs the lexical leg, and this store was made without (lexical: false)"
+        f"{path}: mode {mode!r} needs the BM25 index, and this store has none (lexical: false)"
     )
 
 
@@ -319,7 +320,7 @@ def test_a_mode_with_vectors_needs_the_questions_vector(store: FaissStore, mode:
     put_texts(store, a="harbour")
     with pytest.raises(StoreError) as caught:
         store.query(by_words("harbour", mode=mode))
-    assert str(caught.value) == "the question has no vector"
+    assert str(caught.value) == "the query has no vector"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -565,7 +566,7 @@ RESTRICTIONS: dict[str, tuple[dict[str, Any], Callable[[int], bool]]] = {
 def test_a_restriction_holds_in_every_mode(
     many: FaissStore, mode: str, name: str, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rag_plugin.faiss_store.lexical.bm25_index._FEW", few)
+    monkeypatch.setattr("rag_plugin.faiss_store.lexical.bm25_index.MAX_ROWS_IN_QUERY", few)
     restriction, allowed = RESTRICTIONS[name]
     result = many.query(by_both("harbour meadow", 3, 400, mode, **restriction))
     expected = {f"n{number}" for number in range(400) if allowed(number)}

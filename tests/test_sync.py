@@ -262,7 +262,7 @@ def test_a_second_sync_loads_nothing_locks_nothing_and_writes_nothing(
     before = state()
     loaded.clear()
     encoder = Hashes()
-    monkeypatch.setattr(WriterLock, "_take", locked)
+    monkeypatch.setattr(WriterLock, "_acquire", locked)
     assert told(bench.sync(encoder)) == {"unchanged": NAMES}
     assert (loaded, encoder.texts, state()) == ([], [], before)
     reader.close()
@@ -507,7 +507,7 @@ def test_text_that_no_encoding_holds_fails_that_document_alone(bench: Bench, doc
     report = bench.sync()
     assert report.added == ["good"]
     what = "text" if document.text != "fine" else "metadata"
-    assert report.failed == [("bad", f"its {what} contains a lone surrogate, which is not valid Unicode")]
+    assert report.failed == [("bad", f"its {what} contains a lone surrogate, so it is not UTF-8")]
 
 
 class Picky(NodeParser):
@@ -795,7 +795,7 @@ def test_an_engine_that_does_not_sync_says_that_the_chunker_changed(
 def test_settings_that_change_only_the_speed_are_no_difference(settings: dict[str, Any], settled: None) -> None:
     build_engine(settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WriterLock, "_take", lambda self, seconds: pytest.fail("the index was written to"))
+        patch.setattr(WriterLock, "_acquire", lambda self, seconds: pytest.fail("the index was written to"))
         build_engine(settings, overrides={"encoder.batch_size": 7, "encoder.device": "cpu"})
 
 

@@ -110,7 +110,7 @@ def test_a_plan_locks_nothing_and_writes_nothing(bench: Bench, monkeypatch: pyte
     before = {
         file: file.read_bytes() for file in bench.index.rglob("*") if file.is_file() and file.suffix != ".sqlite-shm"
     }
-    monkeypatch.setattr(WriterLock, "_take", locked)
+    monkeypatch.setattr(WriterLock, "_acquire", locked)
     for encoder in (Hashes(), Hashes(1)):
         planned(bench, encoder)
     after = {

@@ -37,9 +37,7 @@ def info_command(settings: Settings, as_json: bool) -> None:
         "cached vectors": f"{info.cached_vectors:,} of removed nodes",
     }
     if info.not_in_snapshot:
-        lines["pending"] = (
-            f"{info.not_in_snapshot:,} changes are not in the FAISS file yet"
-        )
+        lines["pending"] = f"{info.not_in_snapshot:,} changes are not in the FAISS file yet"
     if info.unfinished:
         lines["unfinished"] = f"a sync with another encoder has {info.unfinished:,} documents so far"
     if info.writer:

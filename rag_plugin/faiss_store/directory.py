@@ -1,7 +1,7 @@
-"""One index directory in this process: connections, the view, the lock, and the order in which they are taken.
+"""One index directory in this process: connections, memory index, locks, derived files.
 
-The order is: the writer's lock, then the view's, then SQLite's. Nobody waits for the writer's lock while holding
-the view's.
+Lock order: the writer lock, the memory index's lock, SQLite. No thread waits for the writer lock while it holds the
+memory index's.
 """
 
 from __future__ import annotations
@@ -14,58 +14,59 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from llama_index.core.vector_stores.types import MetadataFilters
+from numpy.typing import NDArray
 
 from ..errors import IndexLocked, StoreError
 from .filters import restricts
-from .lexical.bm25_overlay import covered, write_files
+from .lexical.bm25_overlay import position_of_files, write_files
 from .locks.readers_writer import ReadersWriterLock
 from .locks.writer_lock import WriterLock
 from .memory_index import MemoryIndex
 from .sqlite.commit_position import NOTHING, CommitPosition
 from .sqlite.connection_pool import ConnectionPool
-from .sqlite.database import Database, NodeRow
+from .sqlite.database import Database, NodeRow, StoredNode
 from .vectors.faiss_index import IndexSpec
-from .vectors.snapshot_policy import MANY, changes_between, is_due, write_base
+from .vectors.similarity import check_dimension
+from .vectors.snapshot_policy import UPDATE_INTERVAL_CHANGES, is_due, is_overdue, write_base
 from .vectors.snapshots import read_record, remove_old
-
-if TYPE_CHECKING:
-    from llama_index.core.vector_stores.types import MetadataFilters
-    from numpy.typing import NDArray
 
 _log = logging.getLogger(__package__)
 T = TypeVar("T")
 
-_TRIES = 3
-_INDEXED_BY_A_READER = 5 * MANY  # nodes whose words a question brings to the files, if nobody is writing
+_MAX_TRIES = 3
+_MAX_CHANGES_INDEXED_BY_A_READER = 5 * UPDATE_INTERVAL_CHANGES
 
 
 class IndexDirectory:
-    """What threads of this process share about one index directory."""
+    """The state of one index directory that the threads of this process share."""
 
     def __init__(
-        self, path: Path, kind: IndexSpec, *, language: str | None, memory_map: bool, rescore: bool, cache_size: int
+        self, path: Path, spec: IndexSpec, *, language: str | None, memory_map: bool, rescore: bool, cache_size: int
     ) -> None:
-        self.path, self.kind, self.cache_size = path, kind, cache_size
-        self._new_view: Callable[[], MemoryIndex] = lambda: MemoryIndex(path, kind, language, memory_map, rescore)
+        self.path, self.spec, self.cache_size = path, spec, cache_size
+        self._new_memory_index: Callable[[], MemoryIndex] = lambda: MemoryIndex(
+            path, spec, language, memory_map, rescore
+        )
         self._begin()
         _ALL.add(self)
 
     def _begin(self) -> None:
-        self.view = self._new_view()
+        self.memory_index = self._new_memory_index()
         self._pool = ConnectionPool(self.path / "index.sqlite")
         self.lock = WriterLock(self.path)
-        self._view_lock = ReadersWriterLock()
-        self._unindexed = 0
-        self._looked_at = NOTHING
+        self._memory_index_lock = ReadersWriterLock()
+        self._unindexed_nodes = 0  # written by this process and not in the lexical files yet
+        self._checked_position = NOTHING  # the last commit after which a snapshot was considered
         self._wrote = False
 
     def after_fork(self) -> None:
-        """In a forked process: have locks and connections of its own."""
+        """In a forked process: replace locks and connections."""
         self._pool.abandon()
-        _ABANDONED.append(self.view)  # what it has open may wait for threads that are not here
+        _ABANDONED.append(self.memory_index)  # freeing it may wait for threads that do not exist here
         self._begin()
 
     @property
@@ -80,115 +81,115 @@ class IndexDirectory:
     # ------------------------------------------------------------------ reading
 
     def connection(self, *, create: bool = False) -> AbstractContextManager[Database | None]:
-        """A connection that nobody else uses meanwhile; None before the first commit, unless `create`."""
+        """A connection for this thread alone; None before the first commit, unless `create`."""
         return self._pool.connection(create=create)
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Any, int | None]]:
-        """The last commit, with its live generation; (None, None) before the first."""
+        """A `Database` in a snapshot of the last commit, and its live generation; (None, None) before the first."""
         with self.connection() as database:
             if database is None:
                 yield None, None
             else:
                 with database.snapshot():
-                    yield database, database.live()
+                    yield database, database.live_generation()
 
-    def with_current_view(self, use: Callable[[Database, CommitPosition], T], *, words: bool = False) -> T | None:
-        """Call `use` with the last commit while the view shows that very commit; None before the first commit.
+    def with_current_view(self, use: Callable[[Database, CommitPosition], T], *, lexical: bool = False) -> T | None:
+        """Call `use` while the memory index shows the last commit; returns None before the first commit.
 
         Args:
-            use: Called with a connection in a snapshot, and what it shows.
-            words: The lexical leg is needed too.
+            use: Called with a connection in a snapshot, and the snapshot's position.
+            lexical: The lexical index has to show that commit as well.
         """
         with self.connection() as database:
             if database is None:
                 return None
-            for number in range(_TRIES):
-                with self._view_lock.reading(), database.snapshot():
-                    state = database.state()
-                    if self._shows(state, words):
-                        return use(database, state)
-                if words and number == 0:
-                    self._index_some_words(state)
-                with self._view_lock.writing(), database.snapshot():
-                    self._catch_up(database, words, patient=True)
-            # Somebody commits faster than this thread is let in: let nobody in between.
-            with self._view_lock.writing(), database.snapshot():
-                self._catch_up(database, words, patient=False)
-                return use(database, self.view.state)
+            for number in range(_MAX_TRIES):
+                with self._memory_index_lock.reading(), database.snapshot():
+                    position = database.position()
+                    if self._is_current(position, lexical):
+                        return use(database, position)
+                if lexical and number == 0:
+                    self._write_lexical_files_if_quick(position)
+                with self._memory_index_lock.writing(), database.snapshot():
+                    self._catch_up(database, lexical, wait_for_files=True)
+            # Commits come faster than this thread gets the lock: read while holding it.
+            with self._memory_index_lock.writing(), database.snapshot():
+                self._catch_up(database, lexical, wait_for_files=False)
+                return use(database, self.memory_index.position)
 
-    def _shows(self, state: CommitPosition, words: bool) -> bool:
-        return state == self.view.state and not (words and self.view.words and self.view.words.state != state)
+    def _is_current(self, position: CommitPosition, lexical: bool) -> bool:
+        memory_index = self.memory_index
+        if lexical and memory_index.lexical is not None and memory_index.lexical.position != position:
+            return False
+        return memory_index.position == position
 
-    def _catch_up(self, database: Database, words: bool, *, patient: bool) -> None:
-        self.view.catch_up(database)
-        if words and self.view.words is not None:
-            self.view.words.catch_up(database, patient=patient)
+    def _catch_up(self, database: Database, lexical: bool, *, wait_for_files: bool) -> None:
+        self.memory_index.catch_up(database)
+        if lexical and self.memory_index.lexical is not None:
+            self.memory_index.lexical.catch_up(database, wait_for_files=wait_for_files)
 
-    def _index_some_words(self, state: CommitPosition) -> None:
-        """Bring words to the files before a question reads them, if that is quick and nobody else is writing."""
-        words = self.view.words
-        if words is None or words.state == state:
+    def _write_lexical_files_if_quick(self, position: CommitPosition) -> None:
+        """Update the lexical files before a query reads them, if that is quick and no other writer is active."""
+        lexical = self.memory_index.lexical
+        if lexical is None or lexical.position == position:
             return
-        if changes_between(covered(words.folder, words.language), state) > _INDEXED_BY_A_READER:
-            return  # it would keep writers waiting for too long
+        files_position = position_of_files(lexical.folder, lexical.language)
+        if files_position.changes_until(position) > _MAX_CHANGES_INDEXED_BY_A_READER:
+            return  # it would block writers for too long
         try:
             with self.lock.held(0):
-                self._index_words()
-        except (OSError, StoreError) as error:  # somebody writes, or nothing can be written here
-            _log.debug("%s: words are kept in memory: %s", self.path, error)
+                self._write_lexical_files()
+        except (OSError, StoreError) as error:  # another writer, or a read-only folder
+            _log.debug("%s: new texts are indexed in memory: %s", self.path, error)
 
-    def nodes(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[tuple[Any, ...]]:
-        """(row, id, text, metadata, rest) of the nodes with these ids, in this order, that the filters let through."""
-        unique = None if ids is None else list(dict.fromkeys(ids))
+    def nodes(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[StoredNode]:
+        """The nodes with these ids (None: all) that pass the filters, in the order of the ids."""
 
-        def nodes(database: Database, state: CommitPosition) -> list[tuple[Any, ...]]:
-            if state.generation is None:
+        def read(database: Database, position: CommitPosition) -> list[StoredNode]:
+            if position.generation is None:
                 return []
-            if filters is None or not restricts(filters) or self.view.columns is None:
-                found = database.nodes(state.generation, unique)
-            else:
-                mask = self.view.columns.mask(database, filters)
-                if unique is None:
-                    found = list(database.nodes_by_row(mask.nonzero()[0].tolist()).values())
-                else:
-                    found = [
-                        row for row in database.nodes(state.generation, unique) if row[0] < len(mask) and mask[row[0]]
-                    ]
-            if unique is not None:
-                order = {name: number for number, name in enumerate(unique)}
-                found.sort(key=lambda row: order[row[1]])
-            return found
+            if ids is None and not restricts(filters):
+                return database.nodes(position.generation)
+            nodes = list(database.nodes_by_row(self._rows(database, position.generation, ids, filters)).values())
+            if ids is not None:
+                order = {id_: number for number, id_ in reversed(list(enumerate(ids)))}
+                nodes.sort(key=lambda node: order[node[1]])
+            return nodes
 
-        return self.with_current_view(nodes) or []
-
-    def rows_with_vectors(self) -> tuple[list[tuple[Any, ...]], NDArray[np.float32]]:
-        """(row, id, text, metadata, rest) of all nodes, and their vectors, shape (nodes, dimension)."""
-        with self.reading() as (database, live):
-            found = [] if live is None else list(database.vectors_after(live, 0))
-            if not found:
-                return [], np.zeros((0, 0), dtype=np.float32)
-            numbers = [number for rows, _ in found for number in rows]
-            vectors = np.concatenate([part for _, part in found])
-            nodes = {row[0]: row for row in database.nodes(live)}
-        kept = [place for place, number in enumerate(numbers) if number in nodes]
-        return [nodes[numbers[place]] for place in kept], vectors[kept]
+        return self.with_current_view(read) or []
 
     def rows(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[int]:
-        """The row numbers of those nodes."""
+        """The row numbers of the nodes with these ids that pass the filters; one of both is given."""
 
-        def rows(database: Database, state: CommitPosition) -> list[int]:
-            if state.generation is None:
-                return []
-            if filters is None or not restricts(filters) or self.view.columns is None:
-                return database.rows_of(state.generation, "id", list(dict.fromkeys(ids or ())))
-            mask = self.view.columns.mask(database, filters)
-            if ids is None:
-                return mask.nonzero()[0].tolist()  # type: ignore[no-any-return]
-            named = database.rows_of(state.generation, "id", list(dict.fromkeys(ids)))
-            return [row for row in named if row < len(mask) and mask[row]]
+        def read(database: Database, position: CommitPosition) -> list[int]:
+            return [] if position.generation is None else self._rows(database, position.generation, ids, filters)
 
-        return self.with_current_view(rows) or []
+        return self.with_current_view(read) or []
+
+    def _rows(
+        self, database: Database, generation: int, ids: Sequence[str] | None, filters: MetadataFilters | None
+    ) -> list[int]:
+        rows = database.rows_of(generation, "id", list(dict.fromkeys(ids or ())))
+        columns = self.memory_index.columns
+        if filters is None or not restricts(filters) or columns is None:
+            return rows
+        mask = columns.mask(database, filters)
+        if ids is None:
+            return mask.nonzero()[0].tolist()  # type: ignore[no-any-return]
+        return [row for row in rows if row < len(mask) and mask[row]]
+
+    def rows_with_vectors(self) -> tuple[list[StoredNode], NDArray[np.float32]]:
+        """All nodes, and their vectors of shape (nodes, dimension)."""
+        with self.reading() as (database, live):
+            batches = [] if live is None else list(database.vectors_after(live, 0))
+            if not batches:
+                return [], np.zeros((0, 0), dtype=np.float32)
+            nodes = {node[0]: node for node in database.nodes(live)}
+        rows = [row for numbers, _ in batches for row in numbers]
+        vectors = np.concatenate([part for _, part in batches])
+        kept = [position for position, row in enumerate(rows) if row in nodes]
+        return [nodes[rows[position]] for position in kept], vectors[kept]
 
     def count(self) -> int:
         with self.reading() as (database, live):
@@ -197,45 +198,37 @@ class IndexDirectory:
     # ------------------------------------------------------------------ writing
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Be the one writer, for one write or for a whole sync; may be nested. Reading goes on meanwhile.
+    def transaction(self) -> Iterator[Database]:
+        """One commit: all of it or nothing. Takes the writer lock.
 
         Raises:
-            IndexLocked: Another process or thread is writing and did not end in time.
+            IndexLocked: Another process or thread is writing and did not finish in time.
         """
-        with self.lock.held():
-            yield
-
-    @contextmanager
-    def transaction(self) -> Iterator[Database]:
-        """One commit, or nothing."""
         with self.lock.held():
             with self.connection(create=True) as database:
                 assert database is not None
                 with database.transaction():
-                    before = database.state()
+                    before = database.position()
                     yield database
-                    state = database.state()
-                    if state != before:
-                        database.note_history(state)
+                    position = database.position()
+                    if position != before:
+                        database.record_position(position)
             self._wrote = True
             try:
-                self._after_commit(state)
+                self._after_commit(position)
             except (StoreError, OSError, RuntimeError, sqlite3.Error) as error:
-                _log.warning("%s: %s", self.path, error)  # the commit is made; what is derived can wait
+                _log.warning("%s: %s", self.path, error)  # committed; derived files can be written later
 
     def live_or_new(self, database: Database) -> int:
-        """The generation that nodes are added to by hand.
+        """The generation for nodes that are added without a sync.
 
         Raises:
-            StoreError: A first sync has been begun and not finished: what is added would be lost to it.
+            StoreError: A first sync is unfinished; it would drop the nodes when it finishes.
         """
-        live = database.live()
+        live = database.live_generation()
         if live is None:
-            if database.newest() is not None:
-                raise StoreError(
-                    f"{self.path}: a first sync was begun and never finished; finish it, or clear() the store"
-                )
+            if database.newest_generation() is not None:
+                raise StoreError(f"{self.path}: the first sync is unfinished; finish it, or clear() the store")
             live = database.add_generation({})
             database.make_live(live, self.cache_size)
         return live
@@ -244,60 +237,54 @@ class IndexDirectory:
         """Write nodes into a generation.
 
         Raises:
-            StoreError: Their vectors are of another length than those that are there.
+            StoreError: Their vectors do not fit the index.
         """
         if not rows:
             return
         dimension, size = database.dimension(generation), len(rows[0].vector) // 4
         if dimension != size:
             if dimension is not None and not database.is_empty(generation):
-                raise StoreError(
-                    f"node {rows[0].id!r} has a vector of {size} numbers, and this index holds vectors of "
-                    f"{dimension}: another encoder made them"
-                )
-            self.kind.new(size, 0)  # that FAISS cannot make one is better known before anything is written
+                check_dimension(size, dimension, f"node {rows[0].id!r}")
+            self.spec.new(size, 0)  # refuse a dimension that FAISS does not support before anything is written
             database.set_dimension(generation, size)
         database.put_nodes(generation, rows, self.cache_size)
-        self._unindexed += len(rows)
+        self._unindexed_nodes += len(rows)
 
-    def _after_commit(self, state: CommitPosition) -> None:
-        if self._unindexed > MANY:
-            self._index_words()
-        if abs(changes_between(self._looked_at, state)) <= MANY:
-            return
-        self._looked_at = state
-        with self.reading() as (database, _):
-            stamp = read_record(database.meta("snapshot"))
-        ours = stamp is not None and stamp.generation == state.generation
-        enough = max(10 * MANY if self.kind.is_exact else MANY, stamp.count // 2 if stamp is not None and ours else 0)
-        if changes_between(stamp.state if stamp is not None and ours else NOTHING, state) > enough:
-            self.update_derived_files()
+    def _after_commit(self, position: CommitPosition) -> None:
+        if self._unindexed_nodes > UPDATE_INTERVAL_CHANGES:
+            self._write_lexical_files()
+        if abs(self._checked_position.changes_until(position)) > UPDATE_INTERVAL_CHANGES:
+            self._checked_position = position
+            with self.reading() as (database, _):
+                record = read_record(database.meta("snapshot"))
+            if is_overdue(self.spec, position, record):
+                self.update_derived_files()
 
-    def _index_words(self) -> None:
-        """Bring the words' files in line with the last commit; questions go on meanwhile. For the one writer."""
-        words = self.view.words
-        if words is None:
+    def _write_lexical_files(self) -> None:
+        """Bring the lexical files to the last commit while queries go on; needs the writer lock."""
+        lexical = self.memory_index.lexical
+        if lexical is None:
             return
         with self.connection() as database:
             if database is not None:
                 with database.snapshot():
-                    if database.live() is not None:
-                        write_files(database, words.folder, words.language)
-        self._unindexed = 0
+                    if database.live_generation() is not None:
+                        write_files(database, lexical.folder, lexical.language)
+        self._unindexed_nodes = 0
 
     def update_derived_files(self, *, force: bool = False) -> None:
-        """Bring the derived files in line with the last commit, if it is worth it; `force`: in any case.
+        """Bring the derived files to the last commit, if there are enough changes; with `force`, if there are any.
 
         Raises:
             IndexLocked: Another process or thread is writing.
             StoreError: They cannot be written, and `force` is set.
         """
         with self.lock.held():
-            indexed = True
+            lexical_is_current = True
             try:
-                self._index_words()
+                self._write_lexical_files()
             except OSError as error:
-                indexed = False
+                lexical_is_current = False
                 if force:
                     raise StoreError(f"{self.path}: {error}") from error
                 _log.warning("%s: %s", self.path, error)
@@ -305,46 +292,48 @@ class IndexDirectory:
                 if database is None:
                     return
                 with database.snapshot():
-                    state = database.state()
-                    stamp = read_record(database.meta("snapshot"))
-                    if not is_due(self, state, stamp, force):
+                    position = database.position()
+                    record = read_record(database.meta("snapshot"))
+                    is_damaged = self.memory_index.is_snapshot_damaged
+                    if not is_due(self.path, self.spec, position, record, is_damaged=is_damaged, force=force):
                         return
-                    made = write_base(self, database, state, stamp, force)
-                if made is None:
+                    rescore = self.memory_index.rescore
+                    written = write_base(self.path, self.spec, database, position, record, rescore=rescore, force=force)
+                if written is None:
                     return
                 with database.transaction():
-                    database.set_meta("snapshot", made.to_json())
-                    if indexed:  # else the words still need what came before
-                        database.forget_before(state, made.removed_from)
-            remove_old(self.path, made.file)
-            with self._view_lock.writing():
-                self.view.forget_vectors()  # the next question opens the new snapshot
+                    database.set_meta("snapshot", written.to_json())
+                    if lexical_is_current:  # else the lexical index still needs the history
+                        database.prune_history(position, written.removed_from)
+            remove_old(self.path, written.file)
+            with self._memory_index_lock.writing():
+                self.memory_index.reset_vectors()  # the next query opens the new snapshot
 
     def discard_derived(self) -> None:
-        """Forget and remove every derived file; they are made anew when they are next needed."""
+        """Remove all derived files; they are rebuilt when they are next needed."""
         with self.lock.held():
             with self.connection() as database:
                 if database is not None:
                     with database.transaction():
                         database.connection.execute("DELETE FROM meta WHERE key = 'snapshot'")
-            with self._view_lock.writing():
-                self.view.reset()
+            with self._memory_index_lock.writing():
+                self.memory_index.reset()
                 shutil.rmtree(self.path / "lexical", ignore_errors=True)
             remove_old(self.path, None)
 
     def close(self) -> None:
-        """Settle if this process wrote, and let go of the files."""
+        """Update the derived files if this process wrote, and close all files."""
         if self._wrote:
             try:
                 with self.lock.held(0):
                     self.update_derived_files()
                 self._wrote = False
             except IndexLocked:
-                pass  # whoever is writing settles
+                pass  # the active writer updates them
             except (StoreError, RuntimeError, sqlite3.Error) as error:
-                _log.warning("%s: %s", self.path, error)  # what is derived can wait
-        with self._view_lock.writing():
-            self.view.reset()
+                _log.warning("%s: %s", self.path, error)  # derived files can be written later
+        with self._memory_index_lock.writing():
+            self.memory_index.reset()
         self._pool.close()
 
 
@@ -357,5 +346,5 @@ def _after_fork() -> None:
         directory.after_fork()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_after_fork)

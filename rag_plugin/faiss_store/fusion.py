@@ -1,74 +1,74 @@
-"""Joining the results of two searches, and choosing among results for variety."""
+"""Fusion of two rankings, and maximal marginal relevance."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .vectors.vector_index import Hits, scores, sorted_by_score
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from .hits import Hits, sorted_by_score
+from .vectors.similarity import similarities
 
 Fusion = Literal["relative_score", "reciprocal_rank"]
 
-CANDIDATES = 100  # of each leg; what a relative score is scaled over
+CANDIDATES = 100  # hits of each ranking to fuse, which relative scores are scaled over
 _RANK_OFFSET = 60  # the k of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)
 
 
 def fuse(vector: Hits, lexical: Hits, alpha: float, method: Fusion) -> Hits:
-    """One ranking out of two, best first.
+    """Fuse two rankings.
 
     Args:
-        vector, lexical: (row, score), best first.
-        alpha: The weight of the vector leg, 0 to 1; the lexical leg has the rest.
-        method: `relative_score` scales each leg's scores to 0..1 and adds them, weighted; `reciprocal_rank`
-            adds 1 / (60 + rank), weighted.
+        vector, lexical: The rankings.
+        alpha: The weight of the vector ranking, 0 to 1; the lexical one has the rest.
+        method: `relative_score` is the weighted sum of the scores, scaled to 0..1 in each ranking;
+            `reciprocal_rank` the weighted sum of 1 / (60 + rank).
     """
     scale = _relative if method == "relative_score" else _reciprocal
     total: dict[int, float] = {}
-    for found, weight in ((vector, alpha), (lexical, 1.0 - alpha)):
+    for hits, weight in ((vector, alpha), (lexical, 1.0 - alpha)):
         if weight > 0:
-            for row, score in scale(found):
+            for row, score in scale(hits):
                 total[row] = total.get(row, 0.0) + weight * score
     return sorted_by_score(list(total.items()))
 
 
-def _relative(found: Hits) -> Hits:
-    if not found:
+def _relative(hits: Hits) -> Hits:
+    if not hits:
         return []
-    best, worst = found[0][1], found[-1][1]
+    best, worst = hits[0][1], hits[-1][1]
     if best == worst:
-        return [(row, 1.0) for row, _ in found]
-    return [(row, (score - worst) / (best - worst)) for row, score in found]
+        return [(row, 1.0) for row, _ in hits]
+    return [(row, (score - worst) / (best - worst)) for row, score in hits]
 
 
-def _reciprocal(found: Hits) -> Hits:
-    return [(row, 1.0 / (_RANK_OFFSET + rank)) for rank, (row, _) in enumerate(found, 1)]
+def _reciprocal(hits: Hits) -> Hits:
+    return [(row, 1.0 / (_RANK_OFFSET + rank)) for rank, (row, _) in enumerate(hits, 1)]
 
 
-def mmr(near: NDArray[np.float32], vectors: NDArray[np.float32], metric: str, threshold: float, top_k: int) -> Hits:
-    """Maximal mmr relevance (Carbonell, Goldstein 1998): (place, score) of what is chosen, in that order.
+def mmr(
+    relevance: NDArray[np.float32], vectors: NDArray[np.float32], metric: str, threshold: float, top_k: int
+) -> list[tuple[int, float]]:
+    """Maximal marginal relevance (Carbonell, Goldstein 1998): (position, score) of the selected candidates, in order.
 
-    Each time the one is chosen that is near to the question and far from all that were chosen before, weighed by
-    `threshold` and its rest; that weighted difference is the score. (LlamaIndex's own function compares with the
-    last one chosen only.)
+    Each step selects the candidate with the highest `threshold` x relevance - (1 - `threshold`) x similarity to the
+    nearest selected one, which is also its score. (LlamaIndex's own function compares with the last selected one only.)
 
     Args:
-        near: Similarity of each candidate with the question, shape (n,).
+        relevance: Similarity of each candidate with the query, shape (n,).
         vectors: The candidates, shape (n, dimension).
-        metric: What the candidates are compared with each other by.
-        threshold: 1 asks for nearness alone, 0 for variety alone.
-        top_k: How many to choose.
+        metric: The metric of the similarity between candidates.
+        threshold: 1 for relevance alone, 0 for diversity alone.
+        top_k: Number of candidates to select.
     """
-    overlap = np.full(len(near), -np.inf)  # with the nearest of those that were chosen
-    left = np.ones(len(near), dtype=bool)
-    chosen: Hits = []
-    while len(chosen) < min(top_k, len(near)):
-        value = threshold * near - ((1.0 - threshold) * overlap if chosen else 0.0)
-        place = int(np.argmax(np.where(left, value, -np.inf)))
-        chosen.append((place, float(value[place])))
-        left[place] = False
-        overlap = np.maximum(overlap, scores(vectors[place], vectors, metric))
-    return chosen
+    redundancy = np.full(len(relevance), -np.inf)  # similarity to the nearest selected candidate
+    available = np.ones(len(relevance), dtype=bool)
+    selected: list[tuple[int, float]] = []
+    while len(selected) < min(top_k, len(relevance)):
+        value = threshold * relevance - ((1.0 - threshold) * redundancy if selected else 0.0)
+        position = int(np.argmax(np.where(available, value, -np.inf)))
+        selected.append((position, float(value[position])))
+        available[position] = False
+        redundancy = np.maximum(redundancy, similarities(vectors[position], vectors, metric))
+    return selected

@@ -1,4 +1,4 @@
-"""What is in an index, and whether its parts agree."""
+"""Information about an index, and checks that its parts agree."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import faiss
 import numpy as np
 
+from .directory import IndexDirectory
+from .sqlite.commit_position import CommitPosition
+from .sqlite.database import Database
 from .sqlite.node_rows import from_row
-from .vectors.snapshot_policy import changes_between
+from .vectors.similarity import is_measurable, prepared
 from .vectors.snapshots import load_snapshot, read_record, type_of
-from .vectors.vector_index import is_measurable, prepared
-
-if TYPE_CHECKING:
-    from .directory import IndexDirectory
-    from .sqlite.commit_position import CommitPosition
-    from .sqlite.database import Database
-
+from .vectors.vector_index import VectorIndex
 
 EXACT = "searched exactly"
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What is in an index.
+    """Facts about an index.
 
-    `bytes` is the size of all its files. `recall` is the share of the true nearest 10 that the FAISS index finds,
-    measured when it was made; None where it compares with every vector. `not_in_snapshot` counts the changes that
-    opening the index has to catch up with. `unfinished` counts the documents that a sync with another encoder has
-    got ready so far. `writer` says who is writing to it now, if anybody is. `fingerprint` is what made the vectors;
-    empty where they were added by hand.
+    Attributes:
+        bytes: Total size of its files.
+        faiss: The FAISS class that stores the vectors.
+        recall: The recall@10 measured when the FAISS index was built; None where search is exact.
+        not_in_snapshot: Number of changes to replay when the index is opened.
+        unfinished: Documents that an unfinished sync with another encoder has completed.
+        writer: The active writer, if any.
+        fingerprint: What made the vectors; empty where nodes were added without a sync.
     """
 
     path: str
@@ -62,7 +62,7 @@ class StoreInfo:
 
 @dataclass(frozen=True)
 class IntegrityProblem:
-    """Something that is not as it should be: `what`, and whether it was mended."""
+    """A defect of an index, and whether it was repaired."""
 
     what: str
     repaired: bool = False
@@ -72,41 +72,35 @@ class IntegrityProblem:
 
 
 def info(directory: IndexDirectory) -> StoreInfo:
-    """What is in an index; an index that was never written to is an empty one."""
-    kind, words = directory.kind, directory.view.words
-    found: dict[str, Any] = dict.fromkeys(("documents", "nodes", "not_in_snapshot", "cached_vectors", "unfinished"), 0)
-    found |= {"dimension": None, "recall": None, "fingerprint": {}, "faiss": EXACT}
-    if not kind.is_exact:
-        directory.with_current_view(lambda database, state: None)  # a small index is made when it is first asked
-    view = directory.view
+    """Facts about an index; one that was never written to is empty."""
+    spec, memory_index, lexical = directory.spec, directory.memory_index, directory.memory_index.lexical
+    facts: dict[str, Any] = dict.fromkeys(("documents", "nodes", "not_in_snapshot", "cached_vectors", "unfinished"), 0)
+    facts |= {"dimension": None, "recall": None, "fingerprint": {}, "faiss": EXACT}
     with directory.reading() as (database, live):
         if database is not None:
-            newest = database.newest()
-            found["cached_vectors"] = database.cached_count()
-            found["unfinished"] = 0 if newest in (None, live) else database.count("document", newest or 0)
+            newest = database.newest_generation()
+            facts["cached_vectors"] = database.cached_count()
+            facts["unfinished"] = 0 if newest in (None, live) else database.count("document", newest or 0)
         if live is not None:
-            stamp = read_record(database.meta("snapshot"))
-            ours = stamp is not None and (stamp.generation, stamp.kind) == (live, kind.name())
-            found["documents"], found["nodes"] = database.count("document", live), database.count("node", live)
-            found["dimension"], found["fingerprint"] = database.dimension(live), database.fingerprint(live)
-            if view.index is not None and view.index.base is not None:
-                found["recall"], found["faiss"] = view.recall, type_of(view.index.base)
-            elif stamp is not None and ours:
-                found["recall"], found["faiss"] = stamp.recall, stamp.faiss
-            if stamp is not None and ours:
-                found["not_in_snapshot"] = changes_between(stamp.state, database.state())
-            else:
-                found["not_in_snapshot"] = found["nodes"]
+            facts["documents"], facts["nodes"] = database.count("document", live), database.count("node", live)
+            facts["dimension"], facts["fingerprint"] = database.dimension(live), database.fingerprint(live)
+            facts["not_in_snapshot"] = facts["nodes"]
+            record = read_record(database.meta("snapshot"))
+            if record is not None and (record.generation, record.kind) == (live, spec.name()):
+                facts["recall"], facts["faiss"] = record.recall, record.faiss
+                facts["not_in_snapshot"] = record.position.changes_until(database.position())
+            if memory_index.index is not None and memory_index.index.base is not None:
+                facts["recall"], facts["faiss"] = memory_index.recall, type_of(memory_index.index.base)
     return StoreInfo(
         path=str(directory.path),
         bytes=sum(map(_size, directory.path.rglob("*"))),
-        index=kind.index,
-        metric=kind.metric,
-        precision=kind.precision,
-        lexical=words is not None,
+        index=spec.index,
+        metric=spec.metric,
+        precision=spec.precision,
+        lexical=lexical is not None,
         writer=directory.lock.holder(),
-        language=None if words is None else words.language,
-        **found,
+        language=None if lexical is None else lexical.language,
+        **facts,
     )
 
 
@@ -118,85 +112,85 @@ def _size(file: Path) -> int:
 
 
 def verify(directory: IndexDirectory, *, repair: bool) -> list[IntegrityProblem]:
-    """Everything that is not as it should be; with `repair`, mended where that can be done."""
+    """All defects of an index; with `repair`, those that can be repaired are."""
     if not directory.exists():
         return []
     if not repair:
         return [IntegrityProblem(what) for what, _ in _problems(directory)]
-    with directory.writing():
-        found = list(_problems(directory))
-        broken = sorted({row for _, rows in found for row in rows or ()})
+    with directory.lock.held():
+        problems = list(_problems(directory))
+        broken = sorted({row for _, rows in problems for row in rows or ()})
         with directory.transaction() as database:
-            _mend(database, broken)
-        if any(rows is None for _, rows in found):
+            _repair(database, broken)
+        if any(rows is None for _, rows in problems):
             directory.discard_derived()
         directory.update_derived_files(force=True)
-        left = [what for what, _ in _problems(directory)]
-    before = [what for what, _ in found]
-    return [IntegrityProblem(what, what not in left) for what in before] + [
-        IntegrityProblem(what) for what in left if what not in before
+        remaining = [what for what, _ in _problems(directory)]
+    before = [what for what, _ in problems]
+    return [IntegrityProblem(what, what not in remaining) for what in before] + [
+        IntegrityProblem(what) for what in remaining if what not in before
     ]
 
 
-def _mend(database: Database, broken: list[int]) -> None:
-    """Remove nodes that cannot be read; the next sync cuts their documents anew."""
-    live = database.live()
+def _repair(database: Database, broken: list[int]) -> None:
+    """Remove unreadable nodes; the next sync processes their documents again."""
+    live = database.live_generation()
     if live is not None:
-        length = _usual_length(database, live)
-        if length is not None:
-            database.set_dimension(live, length // 4)
-    database.doubt_documents_of(broken)
+        size = _usual_vector_size(database, live)
+        if size is not None:
+            database.set_dimension(live, size // 4)
+    database.invalidate_documents_of(broken)
     database.delete_rows(broken, 0)
     database.connection.execute("DELETE FROM vector WHERE row NOT IN (SELECT row FROM node)")
     database.connection.execute("REINDEX")
 
 
-def _usual_length(database: Database, live: int) -> int | None:
-    """How many bytes the vectors have, by and large."""
-    row = database.connection.execute(
+def _usual_vector_size(database: Database, live: int) -> int | None:
+    """The most frequent size of a vector in bytes."""
+    query = (
         "SELECT length(vector) FROM node JOIN vector USING (row) WHERE generation = ?"
-        " GROUP BY 1 ORDER BY count(*) DESC LIMIT 1",
-        (live,),
-    ).fetchone()
-    return None if row is None else int(row[0])
+        " GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
+    )
+    size: int | None = database.value(query, live)
+    return size
 
 
 def _problems(directory: IndexDirectory) -> Iterator[tuple[str, list[int] | None]]:
-    """(what is wrong, the rows of SQLite that it is about, or None where a derived file is)."""
+    """(defect, the broken rows in SQLite, or None for a defect of a derived file)."""
     with directory.reading() as (database, live):
         if database is None:
             return
         try:
-            yield from _of_sqlite(database)
+            yield from _sqlite_problems(database)
             if live is not None:
-                rows = list(_of_rows(database, live))
-                yield from rows
-                yield from _of_snapshot(directory, database)
-                if rows:
-                    return  # what is derived from broken rows is no finding of its own
+                problems = list(_row_problems(database, live))
+                yield from problems
+                yield from _snapshot_problems(directory, database)
+                if problems:
+                    return  # defects of derived data would only repeat these
         except sqlite3.DatabaseError as error:
             yield f"{directory.file} is damaged ({error}); delete the directory and sync again", []
             return
     yield from (
-        directory.with_current_view(lambda found, state: list(_of_derived(directory, found, state)), words=True) or ()
+        directory.with_current_view(
+            lambda database, position: list(_derived_problems(directory, database, position)), lexical=True
+        )
+        or ()
     )
 
 
-def _of_sqlite(database: Database) -> Iterator[tuple[str, list[int]]]:
+def _sqlite_problems(database: Database) -> Iterator[tuple[str, list[int]]]:
     for (message,) in database.connection.execute("PRAGMA integrity_check(20)"):
         if message != "ok":
             yield f"SQLite: {' '.join(message.split())}", []
-    (orphans,) = database.connection.execute(
-        "SELECT count(*) FROM vector WHERE row NOT IN (SELECT row FROM node)"
-    ).fetchone()
-    if orphans:
+    if orphans := database.value("SELECT count(*) FROM vector WHERE row NOT IN (SELECT row FROM node)"):
         yield f"{orphans} vectors belong to no node", []
 
 
-def _of_rows(database: Database, live: int) -> Iterator[tuple[str, list[int]]]:
-    length, dimension = _usual_length(database, live), database.dimension(live)
-    if length is not None and length != 4 * (dimension or 0):
-        yield f"the index says that vectors have {dimension} numbers, and they have {length // 4}", []
+def _row_problems(database: Database, live: int) -> Iterator[tuple[str, list[int]]]:
+    size, dimension = _usual_vector_size(database, live), database.dimension(live)
+    if size is not None and size != 4 * (dimension or 0):
+        yield f"the recorded dimension is {dimension}, and that of the vectors is {size // 4}", []
     query = (
         "SELECT node.row, id, text, metadata, rest, vector, document FROM node"
         " LEFT JOIN vector ON vector.row = node.row WHERE +generation = ? ORDER BY node.row"
@@ -205,66 +199,68 @@ def _of_rows(database: Database, live: int) -> Iterator[tuple[str, list[int]]]:
         what = f"node {node[1]!r} of document {document!r}"
         if vector is None:
             yield f"{what} has no vector", [node[0]]
-        elif len(vector) != length:
-            yield f"{what} has a vector of {len(vector)} bytes; {length} are expected", [node[0]]
+        elif len(vector) != size:
+            yield f"{what} has a vector of {len(vector)} bytes; expected are {size}", [node[0]]
         elif not is_measurable(np.frombuffer(vector, dtype=np.float32)[None, :]):
             yield f"{what} has a vector with NaN, infinity or too large numbers in it", [node[0]]
         else:
             try:
                 json.loads(node[3])
-                if from_row(tuple(node)).node_id != node[1]:
-                    yield f"{what} says that it is another one", [node[0]]
+                if from_row((node[0], node[1], node[2], node[3], node[4])).node_id != node[1]:
+                    yield f"{what} contains another node's id", [node[0]]
             except (ValueError, KeyError, TypeError) as error:
                 yield f"{what} cannot be read: {error!r}", [node[0]]
 
 
-def _of_snapshot(directory: IndexDirectory, database: Database) -> Iterator[tuple[str, None]]:
-    stamp = read_record(database.meta("snapshot"))
-    if stamp is not None and stamp.generation == database.live():
-        if not (directory.path / stamp.file).exists():
-            yield f"the FAISS snapshot {stamp.file} is gone", None
-        elif load_snapshot(directory.path, stamp, memory_map=True) is None:
-            yield f"the FAISS snapshot {stamp.file} is not as it was written", None
-    kept = None if stamp is None else stamp.file
-    left = [file.name for file in directory.path.glob("vectors-*.faiss") if file.name != kept]
-    if left:
-        yield f"{len(left)} FAISS files are left over from writes that did not end: {left[0]}", None
+def _snapshot_problems(directory: IndexDirectory, database: Database) -> Iterator[tuple[str, None]]:
+    record = read_record(database.meta("snapshot"))
+    if record is not None and record.generation == database.live_generation():
+        if not (directory.path / record.file).exists():
+            yield f"the FAISS snapshot {record.file} is missing", None
+        elif load_snapshot(directory.path, record, memory_map=True) is None:
+            yield f"the FAISS snapshot {record.file} is damaged", None
+    current = None if record is None else record.file
+    unused = [file.name for file in directory.path.glob("vectors-*.faiss") if file.name != current]
+    if unused:
+        yield f"{len(unused)} FAISS files are left over from unfinished writes: {unused[0]}", None
 
 
-def _of_derived(directory: IndexDirectory, database: Database, state: CommitPosition) -> Iterator[tuple[str, None]]:
-    if state.generation is None:
+def _derived_problems(
+    directory: IndexDirectory, database: Database, position: CommitPosition
+) -> Iterator[tuple[str, None]]:
+    if position.generation is None:
         return
-    view = directory.view
-    true_rows = {
-        row for (row,) in database.connection.execute("SELECT row FROM node WHERE generation = ?", (state.generation,))
-    }
-    if view.index is not None:
-        rows = view.index.rows().tolist()
-        if len(rows) != len(set(rows)) or set(rows) != true_rows:
-            yield _difference("FAISS", set(rows), true_rows), None
-        elif view.kind.is_exact:
-            wrong = _wrong_vectors(database, view.index, view.kind.metric, state.generation)
+    memory_index = directory.memory_index
+    query = "SELECT row FROM node WHERE generation = ?"
+    expected = {row for (row,) in database.connection.execute(query, (position.generation,))}
+    if memory_index.index is not None:
+        rows = memory_index.index.rows().tolist()
+        if len(rows) != len(set(rows)) or set(rows) != expected:
+            yield _difference("FAISS", set(rows), expected), None
+        elif memory_index.spec.is_exact:
+            wrong = _count_wrong_vectors(database, memory_index.index, position.generation)
             if wrong:
-                yield f"FAISS has another vector than SQLite for {wrong} nodes", None
-    elif true_rows and database.dimension(state.generation) is not None:
+                yield f"FAISS has a different vector than SQLite for {wrong} nodes", None
+    elif expected and database.dimension(position.generation) is not None:
         yield "FAISS has no vectors", None
-    if view.words is not None:
-        words = set(view.words.rows())
-        if words != true_rows:
-            yield _difference("the lexical leg", words, true_rows), None
+    if memory_index.lexical is not None:
+        rows = memory_index.lexical.rows()
+        if set(rows) != expected:
+            yield _difference("the lexical index", set(rows), expected), None
 
 
-def _wrong_vectors(database: Database, index: Any, metric: str, generation: int) -> int:
-    place = {row: number for number, row in enumerate(index.base_rows.tolist())}
-    base = None if index.base is None else faiss.downcast_index(index.base.index)
-    tail = {row: number for number, row in enumerate(index.tail_rows.tolist())}
+def _count_wrong_vectors(database: Database, index: VectorIndex, generation: int) -> int:
+    parts = [(index.tail, index.tail_rows)]
+    if index.base is not None:
+        parts.append((faiss.downcast_index(index.base.index), index.base_rows))
+    location = {row: (part, position) for part, rows in parts for position, row in enumerate(rows.tolist())}
     wrong = 0
     for rows, vectors in database.vectors_after(generation, 0):
-        for row, vector in zip(rows, prepared(vectors, metric)):
-            found = index.tail.reconstruct(tail[row]) if base is None or row in tail else base.reconstruct(place[row])
-            wrong += not np.array_equal(found, vector)
+        for row, vector in zip(rows, prepared(vectors, index.metric)):
+            part, position = location[row]
+            wrong += not np.array_equal(part.reconstruct(position), vector)
     return wrong
 
 
-def _difference(what: str, found: set[int], true: set[int]) -> str:
-    return f"{what} lacks {len(true - found)} nodes and has {len(found - true)} that are not there"
+def _difference(part: str, rows: set[int], expected: set[int]) -> str:
+    return f"{part} lacks {len(expected - rows)} nodes and has {len(rows - expected)} that do not exist"

@@ -1,41 +1,43 @@
-"""A LlamaIndex query, answered from one commit."""
+"""Answers a LlamaIndex query from one commit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from numpy.typing import NDArray
 
 from ..errors import StoreError, UnsupportedQuery
+from .directory import IndexDirectory
 from .filters import restricts
 from .fusion import CANDIDATES, fuse, mmr
-from .vectors.vector_index import Hits, checked, scores
+from .hits import Hits
+from .sqlite.commit_position import CommitPosition
+from .sqlite.database import Database, StoredNode
+from .vectors.similarity import similarities, validated
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from .directory import IndexDirectory
-    from .sqlite.commit_position import CommitPosition
-    from .sqlite.database import Database
-
-_WORDS = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
-_MODES = (VectorStoreQueryMode.DEFAULT, *_WORDS, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
+_LEXICAL_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
+_MODES = (VectorStoreQueryMode.DEFAULT, *_LEXICAL_MODES, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
 
 
 def search(
     directory: IndexDirectory, query: VectorStoreQuery, settings: Mapping[str, Any]
-) -> list[tuple[tuple[Any, ...], float]]:
-    """((row, id, text, metadata, rest), score) of what fits a query best, best first."""
-    return directory.with_current_view(_Search(directory, query, settings), words=_needs_words(directory, query)) or []
+) -> list[tuple[StoredNode, float]]:
+    """(node, score) of the hits of a query, the best first."""
+    lexical = _check(directory, query)
+    return directory.with_current_view(_Search(directory, query, settings), lexical=lexical) or []
 
 
-def _needs_words(directory: IndexDirectory, query: VectorStoreQuery) -> bool:
-    """Refuse what cannot be answered, before anything is looked at."""
-    if query.mode not in _MODES:
-        known = ", ".join(mode.value for mode in _MODES)
-        raise UnsupportedQuery(f"{directory.path}: this store has no mode {query.mode.value!r}; it has {known}")
+def _check(directory: IndexDirectory, query: VectorStoreQuery) -> bool:
+    """Refuse an unsupported or invalid query; returns whether the query needs the lexical index."""
+    mode = query.mode
+    if mode not in _MODES:
+        modes = ", ".join(mode.value for mode in _MODES)
+        raise UnsupportedQuery(
+            f"{directory.path}: this store does not support mode {mode.value!r}; it supports {modes}"
+        )
     for name in ("similarity_top_k", "sparse_top_k", "hybrid_top_k"):
         number = getattr(query, name)
         if number is not None and number < 1:
@@ -46,94 +48,88 @@ def _needs_words(directory: IndexDirectory, query: VectorStoreQuery) -> bool:
     for name in ("output_fields", "embedding_field"):
         if getattr(query, name):
             raise UnsupportedQuery(
-                f"{directory.path}: this store gives whole nodes, by one vector each; it has no {name}"
+                f"{directory.path}: this store does not support {name}; it returns complete nodes with one vector each"
             )
-    words = query.mode in _WORDS or query.mode == VectorStoreQueryMode.HYBRID
-    if words and directory.view.words is None:
+    lexical = mode in _LEXICAL_MODES or mode == VectorStoreQueryMode.HYBRID
+    if lexical and directory.memory_index.lexical is None:
         raise UnsupportedQuery(
-            f"{directory.path}: mode {query.mode.value!r} needs the lexical leg, and this store was made without "
-            "(lexical: false)"
+            f"{directory.path}: mode {mode.value!r} needs the BM25 index, and this store has none (lexical: false)"
         )
-    if words and query.query_str is None:
-        raise StoreError(f"mode {query.mode.value!r} needs the question's text (query_str)")
-    return words
+    if lexical and query.query_str is None:
+        raise StoreError(f"mode {mode.value!r} needs the text of the query (query_str)")
+    return lexical
 
 
 class _Search:
     def __init__(self, directory: IndexDirectory, query: VectorStoreQuery, settings: Mapping[str, Any]) -> None:
-        self.view = directory.view
+        self.memory_index = directory.memory_index
         self.query = query
         unknown = sorted(set(settings) - {"fusion", "mmr_prefetch_k"})
         if unknown:
-            raise StoreError(f"a query of this store takes fusion and mmr_prefetch_k besides, not {', '.join(unknown)}")
+            raise StoreError(f"unknown query argument {', '.join(unknown)}; valid are fusion and mmr_prefetch_k")
         self.fusion = settings.get("fusion", "relative_score")
         if self.fusion not in ("relative_score", "reciprocal_rank"):
             raise StoreError(f"fusion is relative_score or reciprocal_rank, not {self.fusion!r}")
         self.prefetch = settings.get("mmr_prefetch_k") or 4 * query.similarity_top_k
 
-    def __call__(self, database: Database, state: CommitPosition) -> list[tuple[tuple[Any, ...], float]]:
-        if state.generation is None:
+    def __call__(self, database: Database, position: CommitPosition) -> list[tuple[StoredNode, float]]:
+        if position.generation is None:
             return []
-        mask = self._mask(database, state.generation)
+        mask = self._mask(database, position.generation)
         query = self.query
         if query.mode == VectorStoreQueryMode.MMR:
-            found = self._mmr(database, mask)
-        elif query.mode in _WORDS:
-            found = self._words(query.sparse_top_k or query.similarity_top_k, mask)
-            found = found[: query.similarity_top_k]
+            hits = self._mmr(database, mask)
+        elif query.mode in _LEXICAL_MODES:
+            hits = self._lexical(query.sparse_top_k or query.similarity_top_k, mask)[: query.similarity_top_k]
         elif query.mode == VectorStoreQueryMode.HYBRID:
-            found = self._hybrid(database, mask)
+            hits = self._hybrid(database, mask)
         else:
-            found = self._nearest(database, query.similarity_top_k, mask)
-        rows = database.nodes_by_row([row for row, _ in found])
-        return [(rows[row], score) for row, score in found if row in rows]
+            hits = self._nearest(database, query.similarity_top_k, mask)
+        nodes = database.nodes_by_row([row for row, _ in hits])
+        return [(nodes[row], score) for row, score in hits if row in nodes]
 
     def _nearest(self, database: Database, top_k: int, mask: NDArray[np.bool_] | None) -> Hits:
-        index = self.view.index
+        index = self.memory_index.index
         if index is None:
             return []
-        vector = checked(self.query.query_embedding, index.dimension, "the question")
-        return self.view.nearest(database, vector, top_k, mask)
+        vector = validated(self.query.query_embedding, index.dimension, "the query")
+        return self.memory_index.nearest(database, vector, top_k, mask)
+
+    def _lexical(self, top_k: int, mask: NDArray[np.bool_] | None) -> Hits:
+        assert self.memory_index.lexical is not None
+        return self.memory_index.lexical.search(self.query.query_str or "", top_k, mask)
 
     def _hybrid(self, database: Database, mask: NDArray[np.bool_] | None) -> Hits:
         query = self.query
         alpha = 0.5 if query.alpha is None else query.alpha
         top_k = query.hybrid_top_k or query.similarity_top_k
-        vector: Hits = []
-        words: Hits = []
-        if alpha > 0:
-            vector = self._nearest(database, max(CANDIDATES, top_k), mask)
-        if alpha < 1:
-            words = self._words(query.sparse_top_k or max(CANDIDATES, top_k), mask)
-        return fuse(vector, words, alpha, self.fusion)[:top_k]
-
-    def _words(self, top_k: int, mask: NDArray[np.bool_] | None) -> Hits:
-        assert self.view.words is not None
-        return self.view.words.search(self.query.query_str or "", top_k, mask)
+        vector = self._nearest(database, max(CANDIDATES, top_k), mask) if alpha > 0 else []
+        lexical = self._lexical(query.sparse_top_k or max(CANDIDATES, top_k), mask) if alpha < 1 else []
+        return fuse(vector, lexical, alpha, self.fusion)[:top_k]
 
     def _mmr(self, database: Database, mask: NDArray[np.bool_] | None) -> Hits:
         query = self.query
-        found = self._nearest(database, max(self.prefetch, query.similarity_top_k), mask)
-        if not found:
+        hits = self._nearest(database, max(self.prefetch, query.similarity_top_k), mask)
+        if not hits:
             return []
-        vectors = database.vectors_by_row([row for row, _ in found])
-        matrix = np.stack([vectors[row] for row, _ in found])
+        vectors = database.vectors_by_row([row for row, _ in hits])
+        matrix = np.stack([vectors[row] for row, _ in hits])
         threshold = 0.5 if query.mmr_threshold is None else query.mmr_threshold
-        metric = self.view.kind.metric
-        # By the same arithmetic as the candidates among each other, so that what is equal is equal.
-        near = scores(np.asarray(query.query_embedding, dtype=np.float32), matrix, metric)
-        return [
-            (found[place][0], value) for place, value in mmr(near, matrix, metric, threshold, query.similarity_top_k)
-        ]
+        metric = self.memory_index.spec.metric
+        # Computed as between candidates, so that equal vectors have exactly equal values.
+        relevance = similarities(np.asarray(query.query_embedding, dtype=np.float32), matrix, metric)
+        selected = mmr(relevance, matrix, metric, threshold, query.similarity_top_k)
+        return [(hits[position][0], score) for position, score in selected]
 
     def _mask(self, database: Database, generation: int) -> NDArray[np.bool_] | None:
-        """By row number, what the query is restricted to; None if it is not."""
+        """By row number, which nodes the query allows; None: all."""
         masks = []
         for column, values in (("id", self.query.node_ids), ("document", self.query.doc_ids)):
             if values:
                 masks.append(_mask_of(database.rows_of(generation, column, list(dict.fromkeys(values)))))
-        if self.query.filters is not None and restricts(self.query.filters) and self.view.columns is not None:
-            masks.append(self.view.columns.mask(database, self.query.filters))
+        filters, columns = self.query.filters, self.memory_index.columns
+        if filters is not None and restricts(filters) and columns is not None:
+            masks.append(columns.mask(database, filters))
         if not masks:
             return None
         size = min(len(mask) for mask in masks)

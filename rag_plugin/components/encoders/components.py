@@ -11,7 +11,7 @@ from ...ollama import limits
 from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address
 from ..registry.component import rule
 from ..registry.path_settings import ModelFiles
-from ..relay import relay_settings
+from ..registry.settings import relay_settings
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding

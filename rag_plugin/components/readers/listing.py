@@ -74,4 +74,4 @@ def check_document(document_id: str, document: Document) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DocumentError(document_id, f"its {field} contains a lone surrogate, which is not valid Unicode") from error
+            raise DocumentError(document_id, f"its {field} contains a lone surrogate, so it is not UTF-8") from error

@@ -1,6 +1,6 @@
-"""The lexical leg: BM25 over the nodes' texts, kept by tantivy, derived from SQLite.
+"""BM25 index of the nodes' texts, kept by tantivy and derived from SQLite.
 
-A document of its own, the stamp, says in each tantivy commit which commit of SQLite it covers.
+A document of its own, the stamp, records in every tantivy commit which commit of SQLite it covers.
 """
 
 from __future__ import annotations
@@ -12,43 +12,39 @@ import shutil
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
+import numpy as np
 import tantivy
+from numpy.typing import NDArray
 from tantivy import Filter, Occur, Query, SchemaBuilder, TextAnalyzerBuilder, Tokenizer
 
+from ..hits import Hits, search_filtered, sorted_by_score
+from ..settings import Language
 from ..sqlite.commit_position import NOTHING, CommitPosition
-from ..vectors.vector_index import Hits, sorted_by_score
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _log = logging.getLogger(__package__)
 
-LANGUAGES = (
-    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
-    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
-)  # fmt: skip
+LANGUAGES = tuple(language for language in get_args(Language) if language != "none")
 _WITH_STOP_WORDS = frozenset(LANGUAGES) - {"arabic", "greek", "romanian", "tamil", "turkish"}
-_HEAP = 64_000_000  # bytes; tantivy asks for 15 million a thread at least
-_LONGEST = 255  # characters of a word; tantivy's own limit is 65,530 bytes
-_MOST_TERMS = 256  # of a question
-_FEW = 2_000  # rows that are named one by one in a query
+_WRITER_HEAP_BYTES = 64_000_000  # tantivy needs at least 15 million per thread
+_MAX_WORD_CHARACTERS = 255
+_MAX_QUERY_TERMS = 256
+MAX_ROWS_IN_QUERY = 2_000  # up to this many allowed rows are part of the query; more are filtered afterwards
 
-# Writing without spaces between words: overlapping pairs of characters stand for words.
+# Scripts without spaces between words are indexed by overlapping pairs of characters.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+")
 
 
 class LexicalIndex:
-    """BM25 over (row number, text); searched by any number of threads, written by one when nobody searches.
+    """BM25 over (row number, text); any number of threads search it, one writes while none searches.
 
     Args:
-        folder: Where tantivy keeps it; None keeps it in memory.
-        language: Whose stemmer and stop words are used; `none` for neither.
+        folder: The folder of tantivy's files; None: in memory.
+        language: Of the stemmer and the stop words; `none` for neither.
 
     Raises:
-        OSError: The folder's files cannot be opened.
+        OSError: The files cannot be opened.
     """
 
     def __init__(self, folder: Path | None, language: str) -> None:
@@ -65,130 +61,119 @@ class LexicalIndex:
             else:
                 folder.mkdir(exist_ok=True)
                 self._index = tantivy.Index(self._schema, path=str(folder), reuse=True)
-        except ValueError as error:  # tantivy's every error
+        except ValueError as error:  # the only error type of tantivy
             raise OSError(f"{folder} cannot be opened: {error}") from error
         self._index.register_tokenizer("words", self._analyzer)
         self._index.config_reader(reload_policy="manual")
         self.reload()
 
     def reload(self) -> None:
-        """See the last commit, and which commit of SQLite it covers.
+        """Switch to the last tantivy commit, and read which SQLite commit it covers.
 
         Raises:
-            OSError: Its files are gone or damaged.
+            OSError: The files are missing or damaged.
         """
+        self.position, self.removed_count = NOTHING, 0
         try:
             self._index.reload()
-        except ValueError as error:  # tantivy's every error
-            raise OSError(f"the lexical index cannot be read: {error}") from error
-        self._searcher = self._index.searcher()
-        self.state, self.removed = NOTHING, 0
-        question = Query.term_set_query(self._schema, "row", [-1])
-        try:
-            for _, address in self._searcher.search(question, 1).hits:
+            self._searcher = self._index.searcher()
+            for _, address in self._searcher.search(Query.term_set_query(self._schema, "row", [-1]), 1).hits:
                 stamp = json.loads(self._searcher.doc(address)["stamp"][0])
                 if stamp["language"] == self.language:
-                    self.state, self.removed = CommitPosition(*stamp["state"]), stamp["removed"]
+                    self.position, self.removed_count = CommitPosition(*stamp["state"]), stamp["removed"]
         except (ValueError, KeyError, TypeError) as error:
-            raise OSError(f"the lexical index cannot be read: {error!r}") from error
+            raise OSError(f"the lexical index cannot be read: {error}") from error
 
-    def is_worn(self, removed: int) -> bool:
-        """Whether so many removals more would leave it with statistics of too many texts that are gone.
+    def is_worn(self, removals: int) -> bool:
+        """Whether further removals would leave term statistics with more than a fifth of removed texts.
 
-        tantivy counts what was deleted until it merges its segments.
+        tantivy counts removed documents until it merges their segments.
         """
-        return self.removed + removed > (int(self._searcher.num_docs) + self.removed) // 5
+        return self.removed_count + removals > (int(self._searcher.num_docs) + self.removed_count) // 5
 
     def rows(self) -> list[int]:
         """All row numbers."""
-        found = self._hits(Query.all_query(), max(1, int(self._searcher.num_docs)))
-        return [row for row, _ in found if row >= 0]
+        hits = self._hits(Query.all_query(), max(1, int(self._searcher.num_docs)))
+        return [row for row, _ in hits if row >= 0]
 
-    def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], state: CommitPosition) -> None:
-        """Add and remove, and say in the same commit what is covered now.
+    def write(self, texts: Iterable[tuple[int, str]], removed: Sequence[int], position: CommitPosition) -> None:
+        """Add and remove rows, and record in the same commit the position that it covers.
 
         Raises:
-            OSError: It cannot be written, or another process is writing it.
+            OSError: The files cannot be written, or another process is writing them.
         """
         writer: Any = None
         try:
-            writer = self._index.writer(_HEAP, 2)
-            if self.state == NOTHING:
+            writer = self._index.writer(_WRITER_HEAP_BYTES, 2)
+            if self.position == NOTHING:
                 writer.delete_all_documents()
-                self.removed = 0
-            for row in removed:
+                self.removed_count = 0
+            for row in (*removed, -1):
                 writer.delete_documents_by_term("row", row)
-            writer.delete_documents_by_term("row", -1)
             document = tantivy.Document
             for row, text in texts:
-                writer.add_document(document(row=row, text=_of_text(text)))
-            stamp = json.dumps({"state": state, "language": self.language, "removed": self.removed + len(removed)})
+                writer.add_document(document(row=row, text=_indexed_text(text)))
+            removed_count = self.removed_count + len(removed)
+            stamp = json.dumps({"state": position, "language": self.language, "removed": removed_count})
             writer.add_document(document(row=-1, stamp=stamp))
             writer.commit()
             writer.wait_merging_threads()
         except ValueError as error:
-            writer = None  # and with it tantivy's lock
+            writer = None  # releases tantivy's lock
             raise OSError(f"the lexical index cannot be written: {error}") from error
         self.reload()
 
-    def search(
-        self, question: str, top_k: int, mask: NDArray[np.bool_] | None = None, allowed: int | None = None
-    ) -> Hits:
-        """The row numbers that score best, with their BM25 scores, best first.
+    def search(self, text: str, top_k: int, mask: NDArray[np.bool_] | None = None) -> Hits:
+        """The rows with the highest BM25 scores.
 
         Args:
-            question: Plain text; no character of it is an operator.
-            top_k: The most to return.
-            mask: By row number, what may be found; None: everything.
-            allowed: How many numbers the mask lets through.
+            text: Plain text without query syntax.
+            top_k: Maximum number of hits.
+            mask: Allowed rows, by row number; None: all.
         """
-        terms = list(dict.fromkeys(self._analyzer.analyze(_of_question(question))))[:_MOST_TERMS]
+        terms = list(dict.fromkeys(self._analyzer.analyze(_query_text(text))))[:_MAX_QUERY_TERMS]
         if not terms or top_k < 1:
             return []
         query = Query.boolean_query([(Occur.Should, Query.term_query(self._schema, "text", term)) for term in terms])
         if mask is None:
             return self._hits(query, top_k)
-        if allowed is not None and allowed <= _FEW:
+        if np.count_nonzero(mask) <= MAX_ROWS_IN_QUERY:
             rows = Query.term_set_query(self._schema, "row", mask.nonzero()[0].tolist())
-            only = Query.const_score_query(rows, 0.0)
-            return self._hits(Query.boolean_query([(Occur.Must, query), (Occur.Must, only)]), top_k)
-        asked = 4 * top_k
-        while True:
-            hits = self._hits(query, asked)
-            found = [item for item in hits if item[0] < len(mask) and mask[item[0]]]
-            if len(found) >= top_k or len(hits) < asked:
-                return found[:top_k]
-            asked *= 4
+            allowed = Query.const_score_query(rows, 0.0)
+            return self._hits(Query.boolean_query([(Occur.Must, query), (Occur.Must, allowed)]), top_k)
+        return search_filtered(
+            lambda depth: self._hits(query, depth), lambda row: row < len(mask) and bool(mask[row]), top_k
+        )
 
-    def _hits(self, query: Any, top_k: int) -> Hits:
-        """The best, in the order of their rows where they score the same."""
+    def _hits(self, query: Query, top_k: int) -> Hits:
+        """The best rows; equal scores by row, for which all hits with the last score are fetched."""
         count = max(1, int(self._searcher.num_docs))
-        asked = top_k + 1
+        depth = top_k + 1
         while True:
-            hits = self._searcher.search(query, min(asked, count), count=False).hits
-            if len(hits) < asked or hits[-1][0] < hits[top_k - 1][0]:
+            hits = self._searcher.search(query, min(depth, count), count=False).hits
+            if len(hits) < depth or hits[-1][0] < hits[top_k - 1][0]:  # type: ignore[operator]
                 break
-            asked *= 2
+            depth *= 2
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        found: Hits = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
-        return sorted_by_score(found, top_k)
+        scored: Hits = [(row, float(score)) for row, (score, _) in zip(rows, hits)]  # type: ignore[arg-type, misc]
+        return sorted_by_score(scored, top_k)
 
 
 def open_lexical(folder: Path, language: str) -> LexicalIndex:
-    """The lexical leg in a folder; one that cannot be opened is removed, for it can be made anew. For the one writer.
+    """The lexical index of a folder, empty if its files cannot be opened. For the writer.
 
     Raises:
-        OSError: Nothing can be written there.
+        OSError: The folder cannot be written.
     """
     try:
         return LexicalIndex(folder, language)
     except OSError as error:
-        _log.warning("%s; it is made anew", error)
-        return remake_lexical(folder, language)
+        _log.warning("%s; the index is rebuilt", error)
+        return recreate_lexical(folder, language)
 
 
-def remake_lexical(folder: Path, language: str) -> LexicalIndex:
-    """The lexical leg, empty, in place of what is in a folder. For the one writer."""
+def recreate_lexical(folder: Path, language: str) -> LexicalIndex:
+    """An empty lexical index in place of a folder's contents. For the writer."""
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
     else:
@@ -197,7 +182,8 @@ def remake_lexical(folder: Path, language: str) -> LexicalIndex:
 
 
 def _analyzer(language: str) -> Any:
-    builder = TextAnalyzerBuilder(Tokenizer.simple()).filter(Filter.remove_long(_LONGEST)).filter(Filter.lowercase())
+    builder = TextAnalyzerBuilder(Tokenizer.simple())
+    builder = builder.filter(Filter.remove_long(_MAX_WORD_CHARACTERS)).filter(Filter.lowercase())
     if language in _WITH_STOP_WORDS:
         builder = builder.filter(Filter.stopword(language))
     if language != "none":
@@ -205,20 +191,20 @@ def _analyzer(language: str) -> Any:
     return builder.build()
 
 
-def _of_text(text: str) -> str:
-    """What is indexed of a text: each character and each pair of characters where words are not spaced."""
+def _indexed_text(text: str) -> str:
+    """A text to index; unspaced scripts as single characters and pairs."""
     if text.isascii():
         return text
     return _UNSPACED.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", unicodedata.normalize("NFKC", text))
 
 
-def _of_question(text: str) -> str:
-    """What is looked for: pairs of characters, or one that stands alone."""
-    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is in no text
+def _query_text(text: str) -> str:
+    """A text to search for; unspaced scripts as pairs, or as a single character."""
+    text = text.encode("utf-8", "replace").decode()  # unpaired surrogates are in no indexed text
     if text.isascii():
         return text
     return _UNSPACED.sub(lambda run: f" {' '.join(_pairs(run[0]) or run[0])} ", unicodedata.normalize("NFKC", text))
 
 
 def _pairs(run: str) -> list[str]:
-    return [run[place : place + 2] for place in range(len(run) - 1)]
+    return [run[start : start + 2] for start in range(len(run) - 1)]

@@ -1,143 +1,140 @@
-"""The lexical leg of one commit: what tantivy has on disk, and in memory what came after that.
+"""The lexical index of one commit: tantivy's files, and an overlay in memory with later commits.
 
-Only the one writer changes the files. Everybody else reads them, and keeps in memory what is not in them yet.
+Only the writer changes the files. Readers keep what is not in the files yet in an overlay of their own.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..hits import Hits, sorted_by_score
 from ..sqlite.commit_position import NOTHING, CommitPosition
-from ..vectors.vector_index import Hits, sorted_by_score
-from .bm25_index import LexicalIndex, open_lexical, remake_lexical
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..sqlite.database import Database
+from ..sqlite.database import Database
+from .bm25_index import LexicalIndex, open_lexical, recreate_lexical
 
 _log = logging.getLogger(__package__)
 
 
 class LexicalView:
-    """What a search by words sees; changed by one thread at a time, searched by any number in between."""
+    """What lexical search finds at one commit; changed by one thread at a time, searched by any number in between."""
 
     def __init__(self, folder: Path, language: str) -> None:
         self.folder, self.language = folder, language
         self.reset()
 
     def reset(self) -> None:
-        """Know nothing, as at the start."""
-        self.state = NOTHING
+        """Discard everything."""
+        self.position = NOTHING
         self._files: LexicalIndex | None = None
         self._overlay: LexicalIndex | None = None
-        self._since = NOTHING  # what the overlay comes after
-        self._removed: list[int] = []  # from the files, since then
+        self._overlay_base = NOTHING  # the commit that the overlay starts from
+        self._removed: list[int] = []  # rows of the files that were removed after that commit
 
-    def catch_up(self, database: Database, *, patient: bool) -> None:
-        """Bring it in line with the commit that the open snapshot shows.
+    def catch_up(self, database: Database, *, wait_for_files: bool) -> None:
+        """Move to the commit of the open SQLite snapshot.
 
         Args:
             database: In a snapshot.
-            patient: Leave it as it is where the files are of a later commit: the next snapshot will show that one.
+            wait_for_files: Change nothing if the files are of a later commit, which the next snapshot will show.
         """
-        state = database.state()
-        files = self._read_files(state)
-        if files is not None and files.state == state:
-            self._overlay, self._removed, self._since, self.state = None, [], NOTHING, state
+        position = database.position()
+        files = self._read_files(position)
+        if files is not None and files.position == position:
+            self._overlay, self._removed, self._overlay_base, self.position = None, [], NOTHING, position
             return
-        since = NOTHING
-        if files is not None and fits(database, files.state, state):
-            since = files.state
-        elif files is not None and patient and _is_later(files.state, state):
+        base = NOTHING
+        if files is not None and _is_earlier(database, files.position, position):
+            base = files.position
+        elif files is not None and wait_for_files and _is_later(files.position, position):
             return
-        if self._overlay is None or self._since != since or not fits(database, self._overlay.state, state):
-            self._overlay, self._since = LexicalIndex(None, self.language), since
-            self._overlay.state = since
-        write(database, self._overlay, state)
-        self._removed = database.removed_after(since.removal) if since != NOTHING else []
-        if since == NOTHING:
+        overlay = self._overlay
+        if overlay is None or self._overlay_base != base or not _is_earlier(database, overlay.position, position):
+            overlay = self._overlay = LexicalIndex(None, self.language)
+            self._overlay_base = overlay.position = base
+        _write(database, overlay, position)
+        self._removed = database.removed_after(base.removal) if base != NOTHING else []
+        if base == NOTHING:
             self._files = None
-        self.state = state
+        self.position = position
 
-    def _read_files(self, state: CommitPosition) -> LexicalIndex | None:
+    def _read_files(self, position: CommitPosition) -> LexicalIndex | None:
         try:
             if self._files is None:
                 self._files = LexicalIndex(self.folder, self.language) if self.folder.is_dir() else None
-            elif self._files.state != state:
+            elif self._files.position != position:
                 self._files.reload()
-        except OSError as error:  # gone, damaged, or in a folder that may only be read
-            _log.debug("%s: words are kept in memory: %s", self.folder, error)
+        except OSError as error:  # missing, damaged, or in a read-only folder
+            _log.debug("%s: texts are indexed in memory: %s", self.folder, error)
             self._files = None
         return self._files
 
     def search(self, text: str, top_k: int, mask: NDArray[np.bool_] | None) -> Hits:
-        """The rows whose texts fit a question's words, with their BM25 scores, best first."""
-        allowed = None if mask is None else int(np.count_nonzero(mask))
-        found: Hits = []
+        """The allowed rows with the highest BM25 scores."""
+        hits: Hits = []
         if self._files is not None:
-            older = mask
+            files_mask = mask
             if self._removed:
-                older = np.ones(self.state.row + 1, dtype=bool) if mask is None else mask.copy()
-                older[[row for row in self._removed if row < len(older)]] = False
-            found += self._files.search(text, top_k, older, allowed)
+                files_mask = np.ones(self.position.row + 1, dtype=bool) if mask is None else mask.copy()
+                files_mask[[row for row in self._removed if row < len(files_mask)]] = False
+            hits += self._files.search(text, top_k, files_mask)
         if self._overlay is not None:
-            found += self._overlay.search(text, top_k, mask, allowed)
-        return sorted_by_score(found, top_k)
+            hits += self._overlay.search(text, top_k, mask)
+        return sorted_by_score(hits, top_k)
 
     def rows(self) -> list[int]:
-        """The rows that a search can find."""
-        gone = set(self._removed)
-        found = [] if self._files is None else [row for row in self._files.rows() if row not in gone]
-        return found + ([] if self._overlay is None else self._overlay.rows())
+        """All row numbers."""
+        removed = set(self._removed)
+        rows = [] if self._files is None else [row for row in self._files.rows() if row not in removed]
+        return rows + ([] if self._overlay is None else self._overlay.rows())
 
 
-def covered(folder: Path, language: str) -> CommitPosition:
-    """Which commit the files cover."""
+def position_of_files(folder: Path, language: str) -> CommitPosition:
+    """The commit that the files cover."""
     try:
-        return LexicalIndex(folder, language).state if folder.is_dir() else NOTHING
+        return LexicalIndex(folder, language).position if folder.is_dir() else NOTHING
     except OSError:
         return NOTHING
 
 
 def write_files(database: Database, folder: Path, language: str) -> None:
-    """Bring the files in line with the open snapshot; for the one writer.
+    """Bring the files to the commit of the open SQLite snapshot. For the writer.
 
     Raises:
         OSError: They cannot be written.
     """
-    state = database.state()
+    position = database.position()
     files = open_lexical(folder, language)
-    if files.state == state:
+    if files.position == position:
         return
-    if not fits(database, files.state, state) or files.is_worn(len(database.removed_after(files.state.removal))):
-        files.state = NOTHING
+    is_worn = files.is_worn(len(database.removed_after(files.position.removal)))
+    if is_worn or not _is_earlier(database, files.position, position):
+        files.position = NOTHING
     try:
-        write(database, files, state)
+        _write(database, files, position)
     except OSError as error:
-        # A process that was killed may leave files that tantivy will not write over.
-        _log.warning("%s; it is made anew", error)
+        # A killed process may leave files that tantivy cannot overwrite.
+        _log.warning("%s; the index is rebuilt", error)
         del files
-        write(database, remake_lexical(folder, language), state)
+        _write(database, recreate_lexical(folder, language), position)
 
 
-def write(database: Database, lexical: LexicalIndex, state: CommitPosition) -> None:
-    """Add to an index what it lacks of the commit `state`."""
-    if state.generation is None:
+def _write(database: Database, lexical: LexicalIndex, position: CommitPosition) -> None:
+    """Add to an index what it lacks of a commit."""
+    if position.generation is None:
         return
-    since = lexical.state
+    since = lexical.position
     removed = [] if since == NOTHING else database.removed_after(since.removal)
-    lexical.write(database.texts_after(state.generation, since.row), removed, state)
+    lexical.write(database.column_after(position.generation, "text", since.row), removed, position)
 
 
-def fits(database: Database, found: CommitPosition, state: CommitPosition) -> bool:
-    """Whether what is of one commit can be brought to another by what came in between."""
-    return found.generation == state.generation and (found == state or database.was(found))
+def _is_earlier(database: Database, earlier: CommitPosition, position: CommitPosition) -> bool:
+    """Whether a commit is an ancestor of `position`, or `position` itself."""
+    return earlier.generation == position.generation and (earlier == position or database.has_position(earlier))
 
 
-def _is_later(found: CommitPosition, state: CommitPosition) -> bool:
-    return found.generation == state.generation and (found.row, found.removal) > (state.row, state.removal)
+def _is_later(later: CommitPosition, position: CommitPosition) -> bool:
+    return later.generation == position.generation and (later.row, later.removal) > (position.row, position.removal)

@@ -1,4 +1,4 @@
-"""A lock for many readers or one writer, between threads."""
+"""A readers-writer lock between threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from contextlib import contextmanager
 
 
 class ReadersWriterLock:
-    """Any number of readers at once, or one writer, which goes before readers that come after it.
+    """Any number of readers, or one writer; a waiting writer precedes new readers. Not reentrant.
 
-    Not to be taken again by a thread that has it. (fasteners' lock of this kind stays blocked for good after an
-    interrupt that meets a thread while it waits, as Ctrl-C does in a notebook.)
+    (The lock of the package fasteners stays blocked forever after a KeyboardInterrupt in a waiting thread.)
     """
 
     def __init__(self) -> None:

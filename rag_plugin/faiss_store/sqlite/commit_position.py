@@ -1,4 +1,4 @@
-"""Where an index stands, in numbers that a derived index can be compared by."""
+"""Position of a commit: what derived indexes compare themselves with."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from typing import NamedTuple
 
 
 class CommitPosition(NamedTuple):
-    """A commit as readers see it: the live generation (None before the first), the highest node row and removal.
+    """The live generation (None before the first), the highest node row and the highest removal of a commit.
 
-    The token is a name by chance, so that equal numbers of another index, or of a past that a restored backup has
-    undone, are told apart.
+    The random token tells apart equal numbers of another index, or of a history that a restored backup replaced.
     """
 
     generation: int | None
     row: int
     removal: int
     token: str = ""
+
+    def changes_until(self, later: CommitPosition) -> int:
+        """Number of added and removed nodes between two commits of one generation."""
+        return later.row - self.row + later.removal - self.removal
 
 
 NOTHING = CommitPosition(None, 0, 0)

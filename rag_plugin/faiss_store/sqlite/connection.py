@@ -1,4 +1,4 @@
-"""One connection to the SQLite file of an index directory: opening, transactions, its format and identity."""
+"""One connection to the SQLite file of an index directory: opening, transactions, format and commit position."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ...errors import StoreError
 from .commit_position import CommitPosition
 
 FORMAT = 2
 
-# AUTOINCREMENT, so that a row number is never used twice: FAISS, the lexical leg and readers know nodes by it.
-# Vectors have a table of their own: a scan of texts and metadata does not drag them along, nor the other way.
-# `history` names each commit that changed nodes, so that a derived file is known to belong to this very past.
+# AUTOINCREMENT: row numbers are never reused, because FAISS, BM25 and readers identify nodes by them.
+# Vectors have their own table: scans of texts and metadata do not read them, and the other way round.
+# `history` identifies every commit that changed nodes, to check that a derived file belongs to this history.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generation (
@@ -65,7 +66,7 @@ CREATE TABLE cached (
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another one put in its place; None if there is none."""
+    """Device and inode, which change when the file is replaced; None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -78,37 +79,30 @@ def _version(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
 _ABANDONED: list[sqlite3.Connection] = []
 
 
 class Connection:
-    """One connection to the SQLite file; the caller sees to it that one thread uses it at a time."""
+    """One connection to the SQLite file; one thread at a time uses it."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
-        self._fixed: tuple[int, int] | None = None  # of a file that may only be read: what it was when opened
+        self._immutable_version: tuple[int, int] | None = None  # of a file that is opened as immutable
         try:
             self._open("rwc" if create else "rw", create)
         except sqlite3.OperationalError as error:
-            if create or not any(word in str(error) for word in ("readonly", "unable to open")):
+            if create or not any(reason in str(error) for reason in ("readonly", "unable to open")):
                 raise StoreError(f"{path} cannot be opened: {error}") from error
-            self._open_to_read(error)
+            self._open_read_only(error)
         except sqlite3.Error as error:
-            # What SQLite calls an operational error may pass; this one is about the file.
-            hint = "delete the directory, and the next sync builds it again from the documents"
+            # An OperationalError can be transient; this one is a defect of the file.
+            hint = "delete the directory; the next sync rebuilds it from the documents"
             raise StoreError(f"{path} cannot be opened: {error}; {hint}") from error
 
     def _open(self, mode: str, create: bool) -> None:
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         self.connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
-        # A store that nobody closed lets go of its files when it is collected.
+        # A store that is garbage-collected without close() releases its files.
         self._close = weakref.finalize(self, self.connection.close)
         try:
             self.identity = file_identity(self.path)
@@ -117,36 +111,40 @@ class Connection:
             self.close()
             raise
 
-    def _open_to_read(self, refused: sqlite3.Error) -> None:
-        """Open a file in a folder that may only be read, where SQLite cannot make the files that go with a WAL."""
+    def _open_read_only(self, cause: sqlite3.Error) -> None:
+        """Open a file in a read-only folder, where SQLite cannot create the files of a WAL."""
         try:
             try:
                 self._open("ro", False)
             except sqlite3.OperationalError:
-                if _size(self._log()) > 0:
-                    raise  # what is in the log could not be seen
-                self._fixed = _version(self.path)
+                if not self._is_wal_empty():
+                    raise  # an immutable open would miss the commits in the WAL
+                self._immutable_version = _version(self.path)
                 self._open("ro&immutable=1", False)
         except sqlite3.Error:
-            raise StoreError(f"{self.path} cannot be opened: {refused}") from refused
+            raise StoreError(f"{self.path} cannot be opened: {cause}") from cause
 
     def is_current(self) -> bool:
-        """Whether the path still leads to the file that is open."""
+        """Whether the path still leads to the open file."""
         if self.identity != file_identity(self.path):
             return False
-        return self._fixed is None or (self._fixed == _version(self.path) and _size(self._log()) == 0)
+        version = self._immutable_version
+        return version is None or (version == _version(self.path) and self._is_wal_empty())
 
-    def _log(self) -> Path:
-        return self.path.with_name(self.path.name + "-wal")
+    def _is_wal_empty(self) -> bool:
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size == 0
+        except OSError:
+            return True
 
     def _set_up(self, create: bool) -> None:
         run = self.connection.execute
         if create and self.is_blank():
             run("PRAGMA page_size = 8192")
             run("PRAGMA journal_mode = WAL")
-        # FULL: a commit is on the disk when it returns, whatever happens to the power then.
+        # FULL: a commit is on the disk when it returns and survives a power loss.
         run("PRAGMA synchronous = FULL")
-        run("PRAGMA fullfsync = ON")  # macOS, where a plain fsync may leave it in the drive's cache
+        run("PRAGMA fullfsync = ON")  # macOS: a plain fsync may leave data in the drive's cache
         run("PRAGMA checkpoint_fullfsync = ON")
         run(f"PRAGMA journal_size_limit = {64 * 2**20}")
         run("PRAGMA foreign_keys = ON")
@@ -160,33 +158,33 @@ class Connection:
                         run(statement)
                     run("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
         try:
-            found = self.meta("format")
+            version = self.meta("format")
         except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.path} is no index of this package: {error}") from error
-        if found != str(FORMAT):
+            raise StoreError(f"{self.path} is not an index of this package: {error}") from error
+        if version != str(FORMAT):
             raise StoreError(
-                f"{self.path} has format {found}; this version of rag-plugin reads format {FORMAT}: "
-                "use the version that wrote it, or build the index anew at another path"
+                f"{self.path} has format {version}; this version of rag-plugin reads format {FORMAT}: "
+                "use the version that wrote it, or build a new index at another path"
             )
 
     def close(self) -> None:
         self._close()
 
     def abandon(self) -> None:
-        """Leave it to the process that this one was forked from: SQLite may not even be closed here."""
+        """Leave the connection to the parent process after a fork: SQLite forbids even closing it in the child."""
         self._close.detach()
         _ABANDONED.append(self.connection)
 
     def is_blank(self) -> bool:
-        """Whether the file was made and nothing more: its writer is about to fill it, or died before."""
-        return self.connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+        """Whether the file has no schema yet: its writer is about to create it, or ended before that."""
+        return self.value("SELECT 1 FROM sqlite_master") is None
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing: an exception, or the end of the process, leaves the last commit."""
+        """An atomic write: an exception, or the end of the process, leaves the last commit."""
         return self._between("BEGIN IMMEDIATE")
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Several reads of one and the same commit."""
+        """Consistent reads: all of them read the same commit."""
         return self._between("BEGIN")
 
     @contextmanager
@@ -197,7 +195,7 @@ class Connection:
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
-                if self.connection.in_transaction:  # SQLite ends it by itself where the disk is full
+                if self.connection.in_transaction:  # SQLite itself ends it when the disk is full
                     self.connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
@@ -205,16 +203,21 @@ class Connection:
 
     # ------------------------------------------------------------------ meta and position
 
+    def value(self, query: str, *arguments: Any) -> Any:
+        """The first column of the first row of a query; None if there is no row."""
+        row = self.connection.execute(query, arguments).fetchone()
+        return None if row is None else row[0]
+
     def meta(self, key: str) -> str | None:
-        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        value: str | None = self.value("SELECT value FROM meta WHERE key = ?", key)
+        return value
 
     def set_meta(self, key: str, value: str) -> None:
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def state(self) -> CommitPosition:
-        """Where the open snapshot stands: what a derived index has to agree with."""
-        # sqlite_sequence, not max(): the newest rows may be gone again
+    def position(self) -> CommitPosition:
+        """The commit that the open snapshot shows."""
+        # sqlite_sequence, not max(): the newest rows may be removed again
         row = self.connection.execute(
             "SELECT live, row, removal, (SELECT token FROM history WHERE row = n.row AND removal = n.removal) FROM "
             "(SELECT (SELECT value FROM meta WHERE key = 'live') AS live,"
@@ -223,9 +226,7 @@ class Connection:
         ).fetchone()
         return CommitPosition(None if row[0] is None else int(row[0]), int(row[1]), int(row[2]), row[3] or "")
 
-    def was(self, state: CommitPosition) -> bool:
-        """Whether this index has been at a commit, and still knows what came after it."""
-        row = self.connection.execute(
-            "SELECT token FROM history WHERE row = ? AND removal = ?", (state.row, state.removal)
-        ).fetchone()
-        return row is not None and row[0] == state.token
+    def has_position(self, position: CommitPosition) -> bool:
+        """Whether the history of this index contains a commit, and all removals since."""
+        query = "SELECT token FROM history WHERE row = ? AND removal = ?"
+        return bool(self.value(query, position.row, position.removal) == position.token)

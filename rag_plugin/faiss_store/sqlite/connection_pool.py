@@ -1,4 +1,4 @@
-"""Connections to one SQLite file, each used by one thread at a time."""
+"""Pool of connections to one SQLite file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .database import Database
 
 
 class ConnectionPool:
-    """Connections to the file at `path`, made as they are needed and used again."""
+    """Connections to the file at `path`, opened on demand and reused."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -22,16 +22,15 @@ class ConnectionPool:
 
     @contextmanager
     def connection(self, *, create: bool = False) -> Iterator[Database | None]:
-        """A connection that nobody else uses meanwhile; None before the first commit, unless `create`."""
-        identity = file_identity(self.path)
+        """A connection for this thread alone; None before the first commit, unless `create`."""
         database = None
         with self._lock:
             while self._idle and database is None:
                 database = self._idle.pop()
                 if not database.is_current():
-                    database.close()  # another file is there now, or none
+                    database.close()  # the file was replaced or removed
                     database = None
-        if database is None and (create or identity is not None):
+        if database is None and (create or file_identity(self.path) is not None):
             database = Database(self.path, create=create)
             if not create and database.is_blank():
                 database.close()
@@ -41,19 +40,19 @@ class ConnectionPool:
             yield database
         finally:
             if database is not None and process == os.getpid():
-                if database.connection.in_transaction:  # an interrupt came between its lines
+                if database.connection.in_transaction:  # after an interrupt between two statements
                     database.close()
                 else:
                     with self._lock:
                         self._idle.append(database)
 
     def abandon(self) -> None:
-        """Leave the connections to the process that this one was forked from."""
+        """Leave the connections to the parent process after a fork."""
         for database in self._idle:
             database.abandon()
 
     def close(self) -> None:
-        """Close the idle connections; the next use opens others."""
+        """Close the idle connections; the next use opens new ones."""
         with self._lock:
             while self._idle:
                 self._idle.pop().close()

@@ -1,7 +1,7 @@
-"""What the SQLite file of an index directory holds: generations, documents, nodes, vectors, removed vectors.
+"""The tables of an index directory: generations, documents, nodes, vectors, removals, cached vectors.
 
-Everything of one encoder is a generation. A new encoder fills a new generation while readers still see
-the old one; when it is complete it becomes the live one in the same commit that drops the old.
+A generation is everything made by one encoder. A new encoder fills a new generation while readers still use the live
+one; the commit that makes the new generation live drops the old one.
 """
 
 from __future__ import annotations
@@ -9,28 +9,30 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import StoreError
 from ...protocols import DocumentRecord
 from .commit_position import CommitPosition
 from .connection import Connection
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+MAX_VARIABLES_PER_STATEMENT = 500  # older versions of SQLite allow 999
+_STORED = "row, id, text, metadata, rest"
 
-T = TypeVar("T")
-_MOST_VARIABLES = 500  # in one statement; SQLite's own limit was 999 for long
-_NODE = "row, id, text, metadata, rest"
+StoredNode = tuple[int, str, str, str, str]
+"""(row, id, text, metadata as JSON, the rest of the node as JSON)."""
+SameFingerprint = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+"""Whether vectors of two fingerprints are interchangeable."""
 
 
 class NodeRow(NamedTuple):
-    """A node as it is kept.
+    """A node to write.
 
-    `rest` is the JSON of all but text, metadata and vector; `vector` is float32 bytes; `key` names the text
-    that was encoded, so that the same text is not encoded again (None: not known).
+    `rest` is the JSON of everything but text, metadata and vector; `vector` is float32 bytes; `key` identifies the
+    encoded text, so that the same text is not encoded twice (None: unknown).
     """
 
     id: str
@@ -43,24 +45,23 @@ class NodeRow(NamedTuple):
 
 
 class Database(Connection):
-    """The tables, one method a statement; inside `transaction()` or `snapshot()` several of them are one commit."""
+    """Statements on the tables; several of them inside `transaction()` or `snapshot()` are one commit."""
 
     # ------------------------------------------------------------------ generations
 
-    def live(self) -> int | None:
-        """The generation that readers see; None before anything was written."""
+    def live_generation(self) -> int | None:
+        """The generation that readers use; None before the first write."""
         value = self.meta("live")
         return None if value is None else int(value)
 
-    def newest(self) -> int | None:
-        return self.connection.execute("SELECT max(id) FROM generation WHERE NOT dropped").fetchone()[0]  # type: ignore[no-any-return]
+    def newest_generation(self) -> int | None:
+        newest: int | None = self.value("SELECT max(id) FROM generation WHERE NOT dropped")
+        return newest
 
     def add_generation(
-        self,
-        fingerprint: Mapping[str, Any],
-        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda old, new: False,
+        self, fingerprint: Mapping[str, Any], same: SameFingerprint = lambda first, second: False
     ) -> int:
-        """A new generation; one whose encoder was there before finds that one's removed vectors again."""
+        """A new generation; if its encoder made an earlier one, it shares that one's cached vectors."""
         encoder = self.encoder_of(fingerprint, same)
         text = json.dumps(fingerprint, sort_keys=True)
         cursor = self.connection.execute("INSERT INTO generation (encoder, fingerprint) VALUES (?, ?)", (encoder, text))
@@ -69,46 +70,44 @@ class Database(Connection):
             self.connection.execute("UPDATE generation SET encoder = id WHERE id = ?", (generation,))
         return generation
 
-    def encoder_of(
-        self, fingerprint: Mapping[str, Any], same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-    ) -> int:
-        """What the vectors of an encoder are kept under; 0 if it was never here."""
-        past = self.connection.execute("SELECT encoder, fingerprint FROM generation WHERE id = encoder").fetchall()
-        return next((int(number) for number, text in past if same(json.loads(text), fingerprint)), 0)
+    def encoder_of(self, fingerprint: Mapping[str, Any], same: SameFingerprint) -> int:
+        """The number of an encoder in the vector cache; 0 if this index never used it."""
+        encoders = self.connection.execute("SELECT encoder, fingerprint FROM generation WHERE id = encoder").fetchall()
+        return next((int(number) for number, text in encoders if same(json.loads(text), fingerprint)), 0)
 
     def fingerprint(self, generation: int) -> dict[str, Any]:
-        row = self.connection.execute("SELECT fingerprint FROM generation WHERE id = ?", (generation,)).fetchone()
-        return json.loads(row[0]) if row else {}
+        return json.loads(self.value("SELECT fingerprint FROM generation WHERE id = ?", generation) or "{}")
 
     def set_fingerprint(self, generation: int, fingerprint: Mapping[str, Any]) -> None:
         text = json.dumps(fingerprint, sort_keys=True)
         self.connection.execute("UPDATE generation SET fingerprint = ? WHERE id = ?", (text, generation))
 
     def dimension(self, generation: int) -> int | None:
-        row = self.connection.execute("SELECT dimension FROM generation WHERE id = ?", (generation,)).fetchone()
-        return None if row is None else row[0]
+        dimension: int | None = self.value("SELECT dimension FROM generation WHERE id = ?", generation)
+        return dimension
 
-    def set_dimension(self, generation: int, dimension: int | None) -> None:
+    def set_dimension(self, generation: int, dimension: int) -> None:
         self.connection.execute("UPDATE generation SET dimension = ? WHERE id = ?", (dimension, generation))
 
     def make_live(self, generation: int, cache_size: int) -> None:
-        """Let readers see this generation, and drop every other."""
+        """Switch readers to this generation and drop all others."""
         self.set_meta("live", str(generation))
         self.drop_generations((generation,), cache_size)
 
     def drop_generations(self, keep: Sequence[int], cache_size: int) -> None:
-        marks = ",".join("?" * len(keep))
+        """Remove all generations but these."""
+        placeholders = ",".join("?" * len(keep))
         dropped = self.connection.execute(
-            f"SELECT id FROM generation WHERE NOT dropped AND id NOT IN ({marks})", tuple(keep)
+            f"SELECT id FROM generation WHERE NOT dropped AND id NOT IN ({placeholders})", tuple(keep)
         ).fetchall()
         for (generation,) in dropped:
-            self._keep_vectors("node.generation = ?", (generation,), cache_size)
+            self._cache_vectors("node.generation = ?", (generation,), cache_size)
             self.connection.execute(
                 "DELETE FROM vector WHERE row IN (SELECT row FROM node WHERE generation = ?)", (generation,)
             )
             for table in ("node", "document"):
                 self.connection.execute(f"DELETE FROM {table} WHERE generation = ?", (generation,))
-            # Its row stays: removed vectors are looked up by the encoder that made them.
+            # Its row in `generation` stays: cached vectors are looked up by their encoder.
             self.connection.execute("UPDATE generation SET dropped = 1 WHERE id = ?", (generation,))
         if dropped:
             self._trim_cache(cache_size)
@@ -129,21 +128,30 @@ class Database(Connection):
         )
 
     def delete_documents(self, generation: int, ids: Sequence[str], cache_size: int) -> None:
-        """Forget documents and remove their nodes."""
-        ids = [name for name in ids if is_utf8(name)]
+        """Remove documents: their records and their nodes."""
+        ids = [id_ for id_ in ids if is_utf8(id_)]
         self.connection.executemany(
-            "DELETE FROM document WHERE generation = ? AND id = ?", ((generation, name) for name in ids)
+            "DELETE FROM document WHERE generation = ? AND id = ?", ((generation, id_) for id_ in ids)
         )
         self.delete_rows(self.rows_of(generation, "document", ids), cache_size)
+
+    def invalidate_documents_of(self, rows: Sequence[int]) -> None:
+        """Make the next sync process the documents of these nodes again."""
+        for placeholders, part in _parts(rows):
+            self.connection.execute(
+                "UPDATE document SET hash = '', stamp = NULL WHERE (generation, id) IN "
+                f"(SELECT generation, document FROM node WHERE row IN ({placeholders}))",
+                part,
+            )
 
     # ------------------------------------------------------------------ nodes
 
     def put_nodes(self, generation: int, nodes: Sequence[NodeRow], cache_size: int) -> None:
-        """Write nodes; one whose id is there already replaces it, under a new row number."""
+        """Write nodes; a node with an existing id replaces it, under a new row number."""
         self.delete_rows(self.rows_of(generation, "id", [node.id for node in nodes]), cache_size)
-        first = self.state().row + 1
+        first = self.position().row + 1
         self.connection.executemany(
-            f"INSERT INTO node (generation, document, key, {_NODE}) VALUES ({generation}, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO node (generation, document, key, {_STORED}) VALUES ({generation}, ?, ?, ?, ?, ?, ?, ?)",
             ((n.document, n.key, row, n.id, n.text, n.metadata, n.rest) for row, n in enumerate(nodes, first)),
         )
         self.connection.executemany(
@@ -151,82 +159,57 @@ class Database(Connection):
         )
 
     def delete_rows(self, rows: Sequence[int], cache_size: int) -> None:
-        """Remove nodes by row number, and note that they went."""
+        """Remove nodes by row number, and record the removals for the derived indexes."""
         if not rows:
             return
         self.connection.executemany("INSERT INTO removal (node_row) VALUES (?)", ((row,) for row in rows))
-
-        def remove(marks: str, part: Sequence[int]) -> list[Any]:
-            self._keep_vectors(f"node.row IN ({marks})", tuple(part), cache_size)
+        for placeholders, part in _parts(rows):
+            self._cache_vectors(f"node.row IN ({placeholders})", part, cache_size)
             for table in ("node", "vector"):
-                self.connection.execute(f"DELETE FROM {table} WHERE row IN ({marks})", tuple(part))
-            return []
-
-        self._in_parts(rows, remove)
+                self.connection.execute(f"DELETE FROM {table} WHERE row IN ({placeholders})", part)
         self._trim_cache(cache_size)
 
-    def nodes(self, generation: int, ids: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
-        """(row, id, text, metadata, rest) of the nodes with these ids, or of all."""
-        query = f"SELECT {_NODE} FROM node WHERE generation = {generation}"
+    def nodes(self, generation: int, ids: Sequence[str] | None = None) -> list[StoredNode]:
+        """The nodes with these ids; None: all, by row."""
+        query = f"SELECT {_STORED} FROM node WHERE generation = {generation}"
         if ids is None:
             return self.connection.execute(query + " ORDER BY row").fetchall()
         return self._select(f"{query} AND id IN", ids)
 
-    def nodes_by_row(self, rows: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-        """(row, id, text, metadata, rest) by row number."""
-        return {row[0]: row for row in self._select(f"SELECT {_NODE} FROM node WHERE row IN", rows)}
+    def nodes_by_row(self, rows: Sequence[int]) -> dict[int, StoredNode]:
+        return {row[0]: row for row in self._select(f"SELECT {_STORED} FROM node WHERE row IN", rows)}
 
     def is_empty(self, generation: int) -> bool:
-        return (
-            self.connection.execute("SELECT 1 FROM node WHERE generation = ? LIMIT 1", (generation,)).fetchone() is None
-        )
-
-    def doubt_documents_of(self, rows: Sequence[int]) -> None:
-        """Let the next sync cut the documents of these nodes anew."""
-        self._in_parts(
-            rows,
-            lambda marks, part: self.connection.execute(
-                "UPDATE document SET hash = '', stamp = NULL WHERE (generation, id) IN "
-                f"(SELECT generation, document FROM node WHERE row IN ({marks}))",
-                tuple(part),
-            ).fetchall(),
-        )
+        return self.value("SELECT 1 FROM node WHERE generation = ? LIMIT 1", generation) is None
 
     def rows_of(self, generation: int, column: str, values: Sequence[str]) -> list[int]:
         """The row numbers of the nodes whose `column` (`id` or `document`) is one of the values."""
-        found = self._select(f"SELECT row FROM node WHERE generation = {generation} AND {column} IN", values)
-        return [row[0] for row in found]
+        rows = self._select(f"SELECT row FROM node WHERE generation = {generation} AND {column} IN", values)
+        return [row[0] for row in rows]
 
-    def metadata_after(self, generation: int, row: int) -> Iterator[tuple[int, str]]:
-        """(row, metadata) of the nodes written after `row`, in that order."""
-        # The plus keeps SQLite from the index by generation, after which it would have to sort all of them.
+    def column_after(self, generation: int, column: str, row: int) -> Iterator[tuple[int, str]]:
+        """(row, `metadata` or `text`) of the nodes written after `row`, in that order."""
+        # The plus disables the index on generation, whose use would require a sort.
         return self.connection.execute(
-            "SELECT row, metadata FROM node WHERE +generation = ? AND row > ? ORDER BY row", (generation, row)
-        )
-
-    def texts_after(self, generation: int, row: int) -> Iterator[tuple[int, str]]:
-        """(row, text) of the nodes written after `row`, in that order."""
-        return self.connection.execute(
-            "SELECT row, text FROM node WHERE +generation = ? AND row > ? ORDER BY row", (generation, row)
+            f"SELECT row, {column} FROM node WHERE +generation = ? AND row > ? ORDER BY row", (generation, row)
         )
 
     def count(self, table: str, generation: int) -> int:
-        row = self.connection.execute(f"SELECT count(*) FROM {table} WHERE generation = ?", (generation,)).fetchone()
-        return int(row[0])
+        return int(self.value(f"SELECT count(*) FROM {table} WHERE generation = ?", generation))
 
     # ------------------------------------------------------------------ vectors
 
     def vectors_by_row(self, rows: Sequence[int]) -> dict[int, NDArray[np.float32]]:
-        """The exact vectors by row number; those that are gone are left out."""
-        found = self._select("SELECT row, vector FROM vector WHERE row IN", rows)
-        return {row: np.frombuffer(vector, dtype=np.float32) for row, vector in found}
+        """The exact vectors by row number, without those of removed rows."""
+        return _by_key(self._select("SELECT row, vector FROM vector WHERE row IN", rows))
 
-    def vectors_after(self, generation: int, row: int, size: int = 4096) -> Iterator[tuple[list[int], Any]]:
+    def vectors_after(
+        self, generation: int, row: int, size: int = 4096
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Batches of (rows, vectors of shape (len(rows), dimension)) of the nodes written after `row`."""
-        (generations,) = self.connection.execute("SELECT count(*) FROM generation WHERE NOT dropped").fetchone()
-        if generations == 1:
+        if self.value("SELECT count(*) FROM generation WHERE NOT dropped") == 1:
             cursor = self.connection.execute("SELECT row, vector FROM vector WHERE row > ? ORDER BY row", (row,))
-        else:  # rows of one that is still being filled may lie between
+        else:  # rows of an unfinished generation may lie between
             cursor = self.connection.execute(
                 "SELECT node.row, vector FROM node CROSS JOIN vector ON vector.row = node.row"
                 " WHERE node.row > ? AND +generation = ? ORDER BY node.row",
@@ -234,25 +217,23 @@ class Database(Connection):
             )
         while batch := cursor.fetchmany(size):
             if len({len(vector) for _, vector in batch}) > 1 or len(batch[0][1]) % 4:
-                raise StoreError(f"{self.path} holds vectors of several lengths: `rag-plugin verify --repair` mends it")
+                raise StoreError(f"{self.path} has vectors of several lengths; run `rag-plugin verify --repair`")
             vectors = np.frombuffer(b"".join(vector for _, vector in batch), dtype=np.float32)
             yield [number for number, _ in batch], vectors.reshape(len(batch), -1)
 
     def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """The vectors of texts that this generation's encoder has encoded, by key."""
         query = f"SELECT key, vector FROM node JOIN vector USING (row) WHERE generation = {generation} AND key IN"
-        found = {key: np.frombuffer(vector, dtype=np.float32) for key, vector in self._select(query, keys)}
-        row = self.connection.execute("SELECT encoder FROM generation WHERE id = ?", (generation,)).fetchone()
-        missing = [key for key in keys if key not in found]
-        return found | self.removed_vectors(int(row[0]) if row else 0, missing)
+        vectors = _by_key(self._select(query, keys))
+        encoder = self.value("SELECT encoder FROM generation WHERE id = ?", generation) or 0
+        return vectors | self.removed_vectors(encoder, [key for key in keys if key not in vectors])
 
     def removed_vectors(self, encoder: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        """The vectors of nodes that were removed, by key."""
-        found = self._select(f"SELECT key, vector FROM cached WHERE encoder = {encoder} AND key IN", keys)
-        return {key: np.frombuffer(vector, dtype=np.float32) for key, vector in found}
+        """The cached vectors of removed nodes, by key."""
+        return _by_key(self._select(f"SELECT key, vector FROM cached WHERE encoder = {encoder} AND key IN", keys))
 
-    def _keep_vectors(self, where: str, arguments: tuple[Any, ...], cache_size: int) -> None:
-        """Keep the vectors of nodes that are about to go, should their text come again."""
+    def _cache_vectors(self, where: str, arguments: tuple[Any, ...], cache_size: int) -> None:
+        """Cache the vectors of nodes that are about to be removed."""
         if cache_size > 0:
             self.connection.execute(
                 "INSERT OR REPLACE INTO cached (encoder, key, vector) SELECT encoder, key, vector FROM ("
@@ -263,7 +244,7 @@ class Database(Connection):
             )
 
     def _trim_cache(self, cache_size: int) -> None:
-        """Let go of the oldest; a tenth more than `cache_size` may stay, so that this is not done each time."""
+        """Evict the oldest cached vectors, in batches: the cache may exceed `cache_size` by a tenth."""
         first, last = self.connection.execute("SELECT min(seq), max(seq) FROM cached").fetchone()
         if first is not None and last - first >= cache_size + (cache_size // 10 if cache_size >= 1_000 else 0):
             self.connection.execute("DELETE FROM cached WHERE seq <= ?", (last - cache_size,))
@@ -272,41 +253,48 @@ class Database(Connection):
         self.connection.execute("DELETE FROM cached")
 
     def cached_count(self) -> int:
-        return int(self.connection.execute("SELECT count(*) FROM cached").fetchone()[0])
+        return int(self.value("SELECT count(*) FROM cached"))
 
-    # ------------------------------------------------------------------ what a derived index has to catch up with
+    # ------------------------------------------------------------------ history, for the derived indexes
 
-    def note_history(self, state: CommitPosition) -> None:
-        """Name the commit that is about to be made."""
+    def record_position(self, position: CommitPosition) -> None:
+        """Give the position of the current transaction its random token."""
         self.connection.execute(
-            "INSERT OR IGNORE INTO history VALUES (?, ?, ?)", (state.row, state.removal, secrets.token_hex(8))
+            "INSERT OR IGNORE INTO history VALUES (?, ?, ?)", (position.row, position.removal, secrets.token_hex(8))
         )
 
-    def forget_before(self, state: CommitPosition, removal: int) -> None:
-        """Forget the past that no derived index needs any more: commits before `state`, removals up to `removal`."""
-        self.connection.execute("DELETE FROM history WHERE (row, removal) < (?, ?)", (state.row, state.removal))
+    def prune_history(self, position: CommitPosition, removal: int) -> None:
+        """Delete commits before `position` and removals up to `removal`, which no derived index needs."""
+        self.connection.execute("DELETE FROM history WHERE (row, removal) < (?, ?)", (position.row, position.removal))
         self.connection.execute("DELETE FROM removal WHERE seq <= ?", (removal,))
 
-    def removed_after(self, seq: int) -> list[int]:
-        return [row[0] for row in self.connection.execute("SELECT node_row FROM removal WHERE seq > ?", (seq,))]
+    def removed_after(self, removal: int) -> list[int]:
+        """The rows of the nodes removed after this removal number."""
+        return [row[0] for row in self.connection.execute("SELECT node_row FROM removal WHERE seq > ?", (removal,))]
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
         """All rows of a query that ends in IN, for any number of values."""
-        known = [value for value in values if not isinstance(value, str) or is_utf8(value)]
-        return self._in_parts(
-            known, lambda marks, part: self.connection.execute(f"{query} ({marks})", tuple(part)).fetchall()
-        )
+        valid = [value for value in values if not isinstance(value, str) or is_utf8(value)]
+        return [
+            row
+            for placeholders, part in _parts(valid)
+            for row in self.connection.execute(f"{query} ({placeholders})", part)
+        ]
 
-    def _in_parts(self, values: Sequence[Any], run: Callable[[str, Sequence[Any]], list[T]]) -> list[T]:
-        found: list[T] = []
-        for start in range(0, len(values), _MOST_VARIABLES):
-            part = values[start : start + _MOST_VARIABLES]
-            found += run(",".join("?" * len(part)), part)
-        return found
+
+def _parts(values: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """(placeholders, values) for statements of at most `MAX_VARIABLES_PER_STATEMENT` values."""
+    for start in range(0, len(values), MAX_VARIABLES_PER_STATEMENT):
+        part = tuple(values[start : start + MAX_VARIABLES_PER_STATEMENT])
+        yield ",".join("?" * len(part)), part
+
+
+def _by_key(rows: Iterable[tuple[Any, bytes]]) -> dict[Any, NDArray[np.float32]]:
+    return {key: np.frombuffer(vector, dtype=np.float32) for key, vector in rows}
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be in the database at all: half a surrogate pair cannot."""
+    """Whether SQLite can store a text: it refuses unpaired surrogates."""
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:

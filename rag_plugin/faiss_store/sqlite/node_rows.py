@@ -1,4 +1,4 @@
-"""LlamaIndex nodes to rows of the database and back."""
+"""Converts LlamaIndex nodes to rows of the database and back."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from pydantic import AnyUrl
 
 from ...errors import StoreError
-from ..vectors.vector_index import checked, is_measurable
-from .database import NodeRow, is_utf8
+from ..vectors.similarity import is_measurable, validated
+from .database import NodeRow, StoredNode, is_utf8
 
 
-def _address(value: Any) -> str:
+def _url_to_text(value: Any) -> str:
     if isinstance(value, AnyUrl):  # of an image; LlamaIndex reads it back from text
         return str(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 _strict_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_address).encode
-_PLAIN = ("mimetype", "start_char_idx", "end_char_idx", "text_template", "metadata_template", "metadata_separator")
-_DEFAULTS = {name: TextNode.model_fields[name].default for name in _PLAIN}
-_LISTS = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_url_to_text).encode
+_PLAIN_FIELDS = (
+    "mimetype", "start_char_idx", "end_char_idx", "text_template", "metadata_template", "metadata_separator"
+)  # fmt: skip
+_DEFAULTS = {name: TextNode.model_fields[name].default for name in _PLAIN_FIELDS}
+_LIST_FIELDS = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
 
 
 def to_rows(nodes: Sequence[BaseNode], keys: Mapping[str, bytes] | None = None) -> list[NodeRow]:
-    """Nodes with their vectors as rows, all vectors of one length; of nodes with one id the last.
+    """Nodes with vectors of one dimension as rows; of several nodes with one id, the last.
 
     Args:
         nodes: With their vectors.
-        keys: By node id, what names the text that was encoded.
+        keys: Keys of the encoded texts by node id.
 
     Raises:
-        StoreError: A vector or metadata cannot be kept; the message names the node.
+        StoreError: A vector, text or metadata cannot be stored; the message names the node.
     """
     nodes = list({node.node_id: node for node in nodes}.values())
-    vectors = _vectors(nodes)
     keys = keys or {}
-    rows = [_to_row(node, vector, keys.get(node.node_id)) for node, vector in zip(nodes, vectors)]
+    rows = [_to_row(node, vector, keys.get(node.node_id)) for node, vector in zip(nodes, _vectors(nodes))]
     if not is_utf8("".join(map(_all_text, rows))):
-        broken = next(row for row in rows if not is_utf8(_all_text(row)))
-        raise StoreError(f"node {broken.id!r} holds half a surrogate pair, which no encoding can keep")
+        invalid = next(row for row in rows if not is_utf8(_all_text(row)))
+        raise StoreError(f"node {invalid.id!r} contains an unpaired surrogate, which UTF-8 cannot encode")
     return rows
 
 
@@ -56,28 +57,26 @@ def _all_text(row: NodeRow) -> str:
 
 
 def _vectors(nodes: Sequence[BaseNode]) -> list[bytes]:
+    """The vectors of all nodes as float32 bytes."""
     try:
-        found = [struct.pack(f"{len(node.embedding)}f", *node.embedding) for node in nodes]  # type: ignore[arg-type, misc]
-        if not found:
-            return found
-        if len({len(vector) for vector in found}) == 1:
-            numbers = np.frombuffer(b"".join(found), dtype=np.float32)
-            if is_measurable(numbers.reshape(len(found), -1)):
-                return found
+        vectors = [struct.pack(f"{len(node.embedding)}f", *node.embedding) for node in nodes]  # type: ignore[arg-type, misc]
+        matrix = np.frombuffer(b"".join(vectors), dtype=np.float32)
+        if len({len(vector) for vector in vectors}) == 1 and is_measurable(matrix.reshape(len(vectors), -1)):
+            return vectors
     except (TypeError, ValueError, OverflowError, struct.error):
         pass
-    # One of them is not as it should be: which?
+    # A vector is invalid, or there are none: one by one, for the error message.
     dimension = None
-    found = []
+    vectors = []
     for node in nodes:
-        vector = checked(node.embedding, dimension, f"node {node.node_id!r}")
+        vector = validated(node.embedding, dimension, f"node {node.node_id!r}")
         dimension = vector.size
-        found.append(vector.tobytes())
-    return found
+        vectors.append(vector.tobytes())
+    return vectors
 
 
 def _to_row(node: BaseNode, vector: bytes, key: bytes | None) -> NodeRow:
-    what = f"node {node.node_id!r}"
+    owner = f"node {node.node_id!r}"
     if type(node) is TextNode:
         text, metadata, record = node.text, node.metadata, _text_node(node)
     else:
@@ -91,49 +90,50 @@ def _to_row(node: BaseNode, vector: bytes, key: bytes | None) -> NodeRow:
     try:
         rest = _dumps(record)
     except (TypeError, ValueError) as error:
-        raise StoreError(f"{what} cannot be kept as JSON: {error}") from error
-    return NodeRow(node.node_id, node.ref_doc_id, text, _json(metadata, what), rest, vector, key)
+        raise StoreError(f"{owner} cannot be stored as JSON: {error}") from error
+    return NodeRow(node.node_id, node.ref_doc_id, text, _metadata_json(metadata, owner), rest, vector, key)
 
 
 def _text_node(node: TextNode) -> dict[str, Any]:
-    """As `doc_to_json`, in a third of its time, for the class that nearly all nodes are of; without defaults."""
+    """As `doc_to_json`, twice as fast, for the class of nearly all nodes; without default values."""
     data: dict[str, Any] = {"id_": node.id_, "class_name": "TextNode"}
-    for name in _PLAIN:
+    for name in _PLAIN_FIELDS:
         value = getattr(node, name)
         if value != _DEFAULTS[name]:
             data[name] = value
-    for name in _LISTS:
+    for name in _LIST_FIELDS:
         if value := getattr(node, name):
             data[name] = value
     if node.relationships:
         data["relationships"] = {
-            kind.value: [_related(one) for one in other] if isinstance(other, list) else _related(other)
-            for kind, other in node.relationships.items()
+            relationship.value: [_related(item) for item in info] if isinstance(info, list) else _related(info)
+            for relationship, info in node.relationships.items()
         }
     return {"__data__": data, "__type__": TextNode.get_type()}
 
 
-def _related(other: RelatedNodeInfo) -> dict[str, Any]:
-    kind = other.node_type.value if isinstance(other.node_type, Enum) else other.node_type
-    return {"node_id": other.node_id, "node_type": kind, "metadata": other.metadata, "hash": other.hash}
+def _related(info: RelatedNodeInfo) -> dict[str, Any]:
+    node_type = info.node_type.value if isinstance(info.node_type, Enum) else info.node_type
+    return {"node_id": info.node_id, "node_type": node_type, "metadata": info.metadata, "hash": info.hash}
 
 
-def from_row(row: tuple[Any, ...]) -> BaseNode:
-    """The node of a (row, id, text, metadata, rest); its vector stays in the database."""
-    record = json.loads(row[4])
+def from_row(row: StoredNode) -> BaseNode:
+    """The node of a row, without its vector."""
+    _, _, text, metadata, rest = row
+    record = json.loads(rest)
     data = record["__data__"]
-    data["metadata"] = json.loads(row[3])
-    data.setdefault("text", row[2])
+    data["metadata"] = json.loads(metadata)
+    data.setdefault("text", text)
     return json_to_doc(record)
 
 
-def _json(metadata: dict[str, Any], what: str) -> str:
+def _metadata_json(metadata: dict[str, Any], owner: str) -> str:
     try:
         return _strict_dumps(metadata)
     except (TypeError, ValueError) as error:
-        for key, item in metadata.items():
+        for key, value in metadata.items():
             try:
-                json.dumps(item, allow_nan=False)
+                json.dumps(value, allow_nan=False)
             except (TypeError, ValueError):
-                raise StoreError(f"{what} has metadata {key!r} that JSON cannot hold: {error}") from error
-        raise StoreError(f"{what} has metadata that JSON cannot hold: {error}") from error
+                raise StoreError(f"{owner} has metadata {key!r} that JSON cannot represent: {error}") from error
+        raise StoreError(f"{owner} has metadata that JSON cannot represent: {error}") from error

@@ -1,92 +1,104 @@
-"""When the FAISS snapshot is worth writing, and the base that is written."""
+"""Decides when a FAISS snapshot is written, and provides the base to write."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ...errors import StoreError
-from .faiss_index import extend_base, make_base
+from ..sqlite.commit_position import NOTHING, CommitPosition
+from ..sqlite.database import Database
+from .faiss_index import IndexSpec, extend_base, make_base
 from .snapshots import SnapshotRecord, load_snapshot, write_snapshot
-
-if TYPE_CHECKING:
-    from ..directory import IndexDirectory
-    from ..sqlite.commit_position import CommitPosition
-    from ..sqlite.database import Database
 
 _log = logging.getLogger(__package__)
 
-FEW = 2_000
-"""Changes that opening rather replays than a snapshot is written for."""
-MANY = 20_000
-"""Changes that derived files take in without being asked."""
-_GROWTH = 4  # times as many vectors as it was made of, and an index is made anew
+SNAPSHOT_MIN_CHANGES = 2_000
+"""Up to this many changes are replayed at open instead of writing a snapshot."""
+UPDATE_INTERVAL_CHANGES = 20_000
+"""After this many changes a writer updates the derived files before it closes."""
+_MAX_GROWTH = 4  # an index with this many times its original vectors is rebuilt
 
 
-def changes_between(covered: CommitPosition, state: CommitPosition) -> int:
-    """How many changes lie between two commits."""
-    return state.row - covered.row + state.removal - covered.removal
+def is_overdue(spec: IndexSpec, position: CommitPosition, record: SnapshotRecord | None) -> bool:
+    """Whether a snapshot is written between two commits, before the writer closes."""
+    interval = 10 * UPDATE_INTERVAL_CHANGES if spec.is_exact else UPDATE_INTERVAL_CHANGES
+    if record is None or record.generation != position.generation:
+        return NOTHING.changes_until(position) > interval
+    return record.position.changes_until(position) > max(interval, record.count // 2)
 
 
-def is_due(directory: IndexDirectory, state: CommitPosition, stamp: SnapshotRecord | None, force: bool) -> bool:
-    """Whether a new snapshot is worth its writing; `force`: whether there is anything new in it."""
-    if state.generation is None:
+def is_due(
+    path: Path,
+    spec: IndexSpec,
+    position: CommitPosition,
+    record: SnapshotRecord | None,
+    *,
+    is_damaged: bool,
+    force: bool,
+) -> bool:
+    """Whether a new snapshot is worth writing; with `force`, whether it would contain any change."""
+    if position.generation is None:
         return False
-    exact = directory.kind.is_exact
-    if stamp is None or stamp.generation != state.generation or stamp.kind != directory.kind.name():
-        return force or not exact or state.row + state.removal > FEW
-    if directory.view.damaged or not (directory.path / stamp.file).exists():
+    if record is None or record.generation != position.generation or record.kind != spec.name():
+        return force or not spec.is_exact or NOTHING.changes_until(position) > SNAPSHOT_MIN_CHANGES
+    if is_damaged or not (path / record.file).exists():
         return True
-    changes = changes_between(stamp.state, state)
-    return changes > (0 if force else max(FEW, stamp.count // (10 if exact else 50)))
+    threshold = max(SNAPSHOT_MIN_CHANGES, record.count // (10 if spec.is_exact else 50))
+    return record.position.changes_until(position) > (0 if force else threshold)
 
 
 def write_base(
-    directory: IndexDirectory, database: Database, state: CommitPosition, stamp: SnapshotRecord | None, force: bool
+    path: Path,
+    spec: IndexSpec,
+    database: Database,
+    position: CommitPosition,
+    record: SnapshotRecord | None,
+    *,
+    rescore: bool,
+    force: bool,
 ) -> SnapshotRecord | None:
-    """Write what the open snapshot of SQLite shows to a new file; None while there is too little for an index.
+    """Write a base of the open SQLite snapshot to a new file; None while there are too few vectors for the index.
 
-    Searches go on in the old base meanwhile.
+    Searches use the previous base meanwhile.
 
     Raises:
         StoreError: The file cannot be written, and `force` is set.
     """
-    generation = state.generation
+    generation = position.generation
     dimension = None if generation is None else database.dimension(generation)
     if generation is None or not dimension:
         return None
-    kind, view = directory.kind, directory.view
     count = database.count("node", generation)
     extended: SnapshotRecord | None = None
     recall: float | None = None
     base: Any = None
-    if view.stamp is None and view.built == state and view.index is not None:
-        base, recall = view.index.base, view.recall  # made when the index was opened, and in no file yet
-    if base is None and stamp is not None and _can_grow(directory, database, state, stamp):
-        base = load_snapshot(directory.path, stamp, memory_map=False)
+    if record is not None and _can_grow(spec, database, position, record):
+        base = load_snapshot(path, record, memory_map=False)
         if base is not None:
-            extended, recall, since = stamp, stamp.recall, stamp.row
-            extend_base(kind, base, lambda: database.vectors_after(generation, since))
+            extended, recall, since = record, record.recall, record.row
+            extend_base(spec, base, lambda: database.vectors_after(generation, since))
     if base is None and count:
-        base, recall = make_base(kind, dimension, count, lambda: database.vectors_after(generation, 0), view.rescore)
+        base, recall = make_base(spec, dimension, count, lambda: database.vectors_after(generation, 0), rescore)
     if base is None:
         return None
     try:
-        return write_snapshot(directory.path, base, kind.name(), dimension, state, recall, extended)
+        return write_snapshot(path, base, spec.name(), dimension, position, recall, extended)
     except OSError as error:
         if force:
-            raise StoreError(f"{directory.path}: {error}") from error
-        _log.warning("%s: %s", directory.path, error)  # what is derived can wait
+            raise StoreError(f"{path}: {error}") from error
+        _log.warning("%s: %s", path, error)  # derived files can be written later
         return None
 
 
-def _can_grow(directory: IndexDirectory, database: Database, state: CommitPosition, stamp: SnapshotRecord) -> bool:
-    """Whether adding to an index is as good as making it anew; for an exact one that is no more work."""
+def _can_grow(spec: IndexSpec, database: Database, position: CommitPosition, record: SnapshotRecord) -> bool:
+    """Whether extending the base is as good as rebuilding it; an exact one is rebuilt at the same cost."""
     return (
-        not directory.kind.is_exact
-        and stamp.kind == directory.kind.name()
-        and stamp.generation == state.generation
-        and database.was(stamp.state)
-        and stamp.count + state.row - stamp.row < _GROWTH * stamp.built
-        and state.removal - stamp.removed_from < stamp.count // 4
+        not spec.is_exact
+        and record.kind == spec.name()
+        and record.generation == position.generation
+        and database.has_position(record.position)
+        and record.count + position.row - record.row < _MAX_GROWTH * record.built
+        and position.removal - record.removed_from < record.count // 4
     )

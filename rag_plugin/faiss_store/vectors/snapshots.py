@@ -1,8 +1,8 @@
-"""The snapshot file of the FAISS base: written beside and named in SQLite, mapped into memory when opened.
+"""Snapshot files of the FAISS base: written under a new name, recorded in SQLite, mapped into memory when opened.
 
-The stamp is a row of SQLite, so it belongs to that very database and to that very past: another index's file,
-or one of a restored backup, is never taken for this one's. What is written in the stamp is checked before the
-file is used; a file that is missing, torn or changed is passed over, and the base is made anew.
+The record is in SQLite, so it belongs to exactly that database and history: the file of another index or of a restored
+backup is never used. Size and hash are checked before a file is used; if it is missing, torn or changed, the base is
+rebuilt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import secrets
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import faiss
 import xxhash
@@ -27,10 +27,10 @@ _log = logging.getLogger(__package__)
 
 @dataclass(frozen=True)
 class SnapshotRecord:
-    """What a snapshot file is of, and how to know that it is whole.
+    """What a snapshot file covers, and the size and hash of the complete file. Its JSON is stored in SQLite.
 
-    The base in it was made of `built` vectors, at the removal `removed_from`; what was added since is in it too, and
-    what was removed since is in it still.
+    The base was built from `built` vectors at the removal number `removed_from`. The file includes vectors added since
+    then, and still contains vectors removed since then. `kind` is the name of its `IndexSpec`.
     """
 
     file: str
@@ -49,7 +49,7 @@ class SnapshotRecord:
     removed_from: int
 
     @property
-    def state(self) -> CommitPosition:
+    def position(self) -> CommitPosition:
         return CommitPosition(self.generation, self.row, self.removal, self.token)
 
     def to_json(self) -> str:
@@ -57,7 +57,7 @@ class SnapshotRecord:
 
 
 def read_record(text: str | None) -> SnapshotRecord | None:
-    """The stamp that SQLite holds, if it holds one."""
+    """The record of its JSON; None if there is none, or one of another version."""
     try:
         return None if text is None else SnapshotRecord(**json.loads(text))
     except (ValueError, TypeError):
@@ -69,75 +69,73 @@ def write_snapshot(
     base: Any,
     kind: str,
     dimension: int,
-    state: CommitPosition,
+    position: CommitPosition,
     recall: float | None,
     extended: SnapshotRecord | None = None,
 ) -> SnapshotRecord:
-    """Write a base to a new file; it counts from the moment its stamp is committed.
+    """Write a base to a new file, which becomes valid when its record is committed.
 
     Args:
         folder: The index directory.
-        base: What is written.
-        kind: The name of its kind.
-        dimension: Length of its vectors.
-        state: The commit that it covers.
-        recall: As measured.
-        extended: The stamp of the base that this one is more of; None if it was made anew.
+        base, kind, dimension, position, recall: For the record.
+        extended: The record of the base that this one adds vectors to; None for a new base.
+
+    Raises:
+        OSError: The file cannot be written.
     """
-    path = folder / f"vectors-{state.row}-{secrets.token_hex(4)}.faiss"
+    path = folder / f"vectors-{position.row}-{secrets.token_hex(4)}.faiss"
     try:
         faiss.write_index(base, str(path))
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
-            hashed = _hash(file)
+            file_hash = _hash(file)
         _sync_folder(folder)
         return SnapshotRecord(
-            path.name,
-            path.stat().st_size,
-            hashed,
-            kind,
-            type_of(base),
-            dimension,
-            int(base.ntotal),
-            int(state.generation or 0),
-            state.row,
-            state.removal,
-            state.token,
-            recall,
-            int(base.ntotal) if extended is None else extended.built,
-            state.removal if extended is None else extended.removed_from,
+            file=path.name,
+            size=path.stat().st_size,
+            hash=file_hash,
+            kind=kind,
+            faiss=type_of(base),
+            dimension=dimension,
+            count=int(base.ntotal),
+            generation=int(position.generation or 0),
+            row=position.row,
+            removal=position.removal,
+            token=position.token,
+            recall=recall,
+            built=int(base.ntotal) if extended is None else extended.built,
+            removed_from=position.removal if extended is None else extended.removed_from,
         )
-    except (RuntimeError, OSError) as error:  # FAISS raises RuntimeError where the disk is full
+    except (RuntimeError, OSError) as error:  # FAISS raises RuntimeError when the disk is full
         path.unlink(missing_ok=True)
         raise OSError(f"the FAISS snapshot cannot be written: {str(error).splitlines()[-1]}") from error
 
 
 def type_of(base: Any) -> str:
-    """The name of the FAISS class that holds the vectors."""
+    """The name of the FAISS class that stores the vectors."""
     name = type(faiss.downcast_index(base.index)).__name__
-    return "IndexFlat" if name.startswith("IndexFlat") else name  # one and the same has several names
+    return "IndexFlat" if name.startswith("IndexFlat") else name  # IndexFlatIP and IndexFlatL2 after loading
 
 
-def load_snapshot(folder: Path, stamp: SnapshotRecord, memory_map: bool) -> Any:
-    """The base of a snapshot, or None if its file is not as it was written."""
-    path = folder / stamp.file
+def load_snapshot(folder: Path, record: SnapshotRecord, memory_map: bool) -> Any:
+    """The base of a snapshot; None if its file is missing or damaged."""
+    path = folder / record.file
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size != stamp.size or _hash(file) != stamp.hash:
-                _log.warning("%s is not as it was written; the FAISS index is made anew", path)
+            if os.fstat(file.fileno()).st_size != record.size or _hash(file) != record.hash:
+                _log.warning("%s is damaged; the FAISS index is rebuilt", path)
                 return None
-        # Mapped, a file costs no memory of its own and is shared by all who read it.
-        base = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0)
+        # A mapped file is shared by all processes that read it and needs no private memory.
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0)
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:
-        _log.warning("%s cannot be read (%s); the FAISS index is made anew", path, str(error).splitlines()[-1])
+        _log.warning("%s cannot be read (%s); the FAISS index is rebuilt", path, str(error).splitlines()[-1])
         return None
-    return base
 
 
 def remove_old(folder: Path, keep: str | None) -> None:
-    """Remove the snapshot files that no stamp names; who has one open keeps with_current_view it."""
+    """Remove all snapshot files but `keep`; readers that have one open can still use it."""
     for path in folder.glob("vectors-*.faiss"):
         if path.name != keep:
             try:
@@ -149,7 +147,7 @@ def remove_old(folder: Path, keep: str | None) -> None:
                 _log.debug("%s cannot be removed yet: %s", path, error)
 
 
-def _hash(file: Any) -> str:
+def _hash(file: IO[bytes]) -> str:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return xxhash.xxh3_64_hexdigest(content)
 
