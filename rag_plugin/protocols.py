@@ -91,10 +91,9 @@ class Identity(Protocol):
     """An encoder that describes what determines its vectors."""
 
     def identity(self) -> dict[str, Any]:
-        """Settings in effect and a digest of the weights, as JSON data.
+        """Model, prompts and other settings in effect, as JSON data; not device, batch size and others of speed.
 
-        Equal identities mean equal vectors. Device, batch size and other settings of speed are left out.
-        An index stores the result; raises `EncoderError` where a server has to be read and does not answer.
+        An index records it. Different weights under the same name are detected by the vector of a fixed sentence.
         """
         ...
 

@@ -66,7 +66,7 @@ def test_an_answer_and_its_sources(ask: Ask) -> None:
 def test_that_it_was_cut_is_told_after_the_answer(ask: Ask) -> None:
     done = ask("--set", "llm.max_tokens=2", "What do herons eat?")
     assert done.stdout.startswith("Herons eat\n\nSources")
-    told = "the answer of 'fake' was cut after 2 tokens; set llm.max_tokens higher for longer ones"
+    told = "the answer of 'fake' was cut after 2 tokens; set llm.max_tokens higher for longer answers"
     assert done.stderr.strip().endswith(told)
     done = ask("--set", "llm.max_tokens=2", "What do herons eat?", together=True)
     assert done.stdout.strip().endswith(told)

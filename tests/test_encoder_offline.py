@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -85,6 +86,12 @@ def in_cache(home: Path, *left_out: str) -> Path:
     return snapshot
 
 
+def weights_in_cache(home: Path) -> str:
+    """The SHA-256 of the weights in the hub's cache."""
+    (file,) = home.rglob("snapshots/*/model.safetensors")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 # ---------------------------------------------------------------------------------- no network
 
 
@@ -99,7 +106,6 @@ def test_a_model_on_this_machine_is_loaded_without_any_look_at_the_network(
     assert found["tried"] == []
     assert np.abs(np.array(found["found"]) - minilm.encode_documents(["a heron"])[0]).max() < 1e-5
     assert found["identity"]["model"] == {"package": MINILM, "folder": "local:model", "cache": NAME}[where]
-    assert found["identity"]["weights"] == PUBLISHED[:16]
 
 
 @pytest.mark.parametrize(
@@ -271,8 +277,6 @@ def test_fetch_brings_what_the_encoder_needs_and_then_no_network_is_needed(
     found = loaded(tmp_path / "home", {"model": NAME})
     assert found["tried"] == []
     assert np.abs(np.array(found["found"]) - minilm.encode_documents(["a heron"])[0]).max() < 1e-5
-    assert found["identity"]["weights"] == PUBLISHED[:16]
-    assert not (tmp_path / "home" / "rag-plugin").exists()  # the cache knows the hash already
 
     before = len(hub.served)
     again = fetch(tmp_path, hub, NAME, "--json")
@@ -290,7 +294,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path, hub
     starts = [int(asked.removeprefix("model.safetensors bytes=").rstrip("-")) for asked in hub.ranges]
     assert starts == sorted(starts)
     assert starts[0] > 20_000_000  # it reads some megabytes at a time
-    assert loaded(tmp_path / "home", {"model": NAME})["identity"]["weights"] == PUBLISHED[:16]
+    assert weights_in_cache(tmp_path / "home") == PUBLISHED
 
 
 @pytest.mark.slow
@@ -316,7 +320,7 @@ def test_a_download_that_is_killed_is_finished_by_the_next(tmp_path: Path, hub: 
     assert done.returncode == 0, done.stderr
     assert "model.safetensors" in hub.served
     assert len(hub.served) < len(wanted_files(path.relative_to(folder()).as_posix() for path in folder().rglob("*.*")))
-    assert loaded(tmp_path / "home", {"model": NAME})["identity"]["weights"] == PUBLISHED[:16]
+    assert weights_in_cache(tmp_path / "home") == PUBLISHED
 
 
 def _incomplete(tmp_path: Path) -> int:

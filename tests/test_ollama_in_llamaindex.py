@@ -118,13 +118,12 @@ def test_copies_of_the_encoder_in_this_process_are_their_own(minilm: Any) -> Non
 
 
 def test_a_model_is_known_by_whatever_name_the_server_takes(server: FakeOllama) -> None:
-    weights = encoder_of(server).identity()["weights"]
-    assert weights
+    vector = encoder_of(server).get_query_embedding("heron")
     for name in ("Fake", "library/fake", "registry.ollama.ai/library/fake:latest"):
         server.models.append(name)
-        assert encoder_of(server, model=name).identity()["weights"] == weights
+        assert encoder_of(server, model=name).get_query_embedding("heron") == pytest.approx(vector)
     with pytest.raises(EncoderError, match="has no model 'nope': get it with `.*ollama pull nope`"):
-        encoder_of(server, model="nope").identity()
+        encoder_of(server, model="nope").get_query_embedding("heron")
 
 
 # ---------------------------------------------------------------------------------- nothing is passed over

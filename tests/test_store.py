@@ -571,7 +571,7 @@ def test_metadata_that_json_cannot_hold_is_refused_and_nothing_is_written(
     api.add([make("before")])
     with pytest.raises(StoreError) as caught:
         api.add([make("good"), make("bad", 2, fine=1, odd=value), make("also good")])
-    # Newer Pythons put the number changes_between the reason.
+    # Newer Pythons put the number behind the reason.
     assert str(caught.value).startswith(f"node 'bad' has metadata 'odd' that JSON cannot represent: {reason}")
     assert [node.node_id for node in api.get_nodes()] == ["before"]
     api.add([make("after")])

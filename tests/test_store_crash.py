@@ -17,7 +17,6 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks import CallbackManager
 from tqdm import tqdm
 
-from rag_plugin.components.assembly import Assembly
 from rag_plugin.config import load_config
 from rag_plugin.engine import build_engine
 from rag_plugin.errors import IndexMismatch, IndexNotBuilt
@@ -228,13 +227,12 @@ def corpus(tmp_path: Path) -> dict[str, Any]:
 
 
 def _sync(corpus: dict[str, Any], encoder: Hashes) -> SyncReport:
-    return sync(Assembly(load_config(corpus, provided=("encoder",)), {"encoder": encoder}))
+    config = load_config(corpus, provided=("encoder",))
+    return sync(config.assemble({"encoder": encoder}), config.sync)
 
 
 def _sync_there(corpus: dict[str, Any], salt: int, pipe: Any) -> None:
-    tqdm.set_lock(
-        threading.RLock()
-    )  # its own is a semaphore of the system, which a killed process leaves changes_between
+    tqdm.set_lock(threading.RLock())  # a killed process would leave tqdm's own lock, a system semaphore, acquired
     _sync(corpus, Hashes(salt, pipe, pause=0.0005))
     pipe.send("finished")
 
@@ -267,7 +265,7 @@ def test_a_first_sync_that_is_killed_is_gone_on_with(corpus: dict[str, Any], tmp
         with pytest.raises(IndexNotBuilt) as caught:
             build_engine(corpus, sync="never", encoder=Hashes())
         assert str(caught.value) == (
-            f"{path}: a first sync was begun and never finished; "
+            f"{path}: a first sync was started and never completed; "
             "run `rag-plugin sync`, or build_engine(..., sync='auto')"
         )
     assert kept > 10

@@ -105,7 +105,7 @@ def filled(path: Path, model: Model, given: list[Known] | None = None, **setting
 
 
 def in_sqlite(path: Path, sql: str, *values: str) -> tuple[Any, ...]:
-    """Run one statement in an index changes_between the store's back; the first row."""
+    """Run one statement in an index behind the store's back; the first row."""
     connection = sqlite3.connect(path / "index.sqlite")
     row = connection.execute(sql, values).fetchone()
     connection.commit()

@@ -477,7 +477,7 @@ def test_an_index_of_sqlite_that_lacks_an_entry_is_found_and_mended(store: Faiss
     store.add([make(f"n{number}", number, f"d{number}") for number in range(10)])
     store.close()
     connection = sqlite3.connect(path / "index.sqlite")
-    # Writes to the table changes_between the back of its index.
+    # Writes to the table behind the back of its index.
     connection.execute("PRAGMA writable_schema = ON")
     (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'node_document'").fetchone()
     (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'node_document'").fetchone()

@@ -492,7 +492,7 @@ def test_an_encoder_that_raises_stops_the_sync_and_what_was_encoded_stays(bench:
     with pytest.raises(type(error)) as caught:
         bench.sync(Calling(fail), sync__batch_size=1)
     assert caught.value is error
-    assert threading.active_count() <= before  # no thread is left changes_between
+    assert threading.active_count() <= before  # no thread is left behind
     encoder = Hashes()
     report = bench.sync(encoder, sync__batch_size=1)
     assert len(encoder.texts) == 12 - 3

@@ -33,7 +33,7 @@ _NEUTRAL = frozenset(
 _QUERY_ONLY = frozenset({"query_prompt"})
 
 # Settings of an encoder that implements `Identity`.
-_IDENTITY = frozenset({"weights", "document_prompt"})
+_IDENTITY = frozenset({"document_prompt"})
 
 # Settings and classes that were renamed after indexes had recorded them: today's name, recorded name.
 _RECORDED_SETTINGS = {"chunk_overlap": "overlap"}
@@ -144,6 +144,8 @@ def encoder_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     before, after = (
         {key: value for key, value in part["encoder"].items() if key not in _QUERY_ONLY} for part in (old, new)
     )
+    if "weights" not in after:
+        before.pop("weights", None)  # a digest of the weights, recorded before the probe replaced it
     if before.keys() >= _IDENTITY and after.keys() >= _IDENTITY:
         # Both implement `Identity`: whether a config or an application made them is irrelevant.
         before, after = {**before, "type": ""}, {**after, "type": ""}

@@ -11,7 +11,6 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serialize
 
 from ...errors import CapabilityMissing, ContextOverflow, EncoderError, LLMError
 from ...ollama import async_bridge as bridge
-from ...ollama.error_mapping import model_missing
 from ...ollama.limits import Limits
 from ...ollama.server import OllamaServer
 from ...ollama.target import MASK, Target, masked, normalize_address
@@ -88,20 +87,9 @@ class OllamaEncoder(RoleEmbedding):
         return self._dimension
 
     def identity(self) -> dict[str, Any]:
-        """Settings in effect and the server's digest of the weights, as JSON data.
-
-        Raises:
-            EncoderError: The server cannot be reached, or has no such model.
-        """
-        try:
-            models = bridge.run(self.server.list_models(self.model_name))
-            if not models:
-                raise model_missing(self._target)
-        except LLMError as error:
-            raise self._encoder_error(error) from error
+        """Model, prompts and settings in effect, as JSON data."""
         return {
             "model": self.model_name,
-            "weights": str(models[0].get("digest") or "")[:16],
             "query_prompt": self.query_prompt,
             "document_prompt": self.document_prompt,
             "normalize": self.normalize,

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from sentence_transformers.base.modules import Transformer
 
 from ..model_files.hub import HubModel, cached_folder
 from ..model_files.locate import find_model
-from ..model_files.weights_hash import weights_digest
 from .batching import (
     MAX_CONCURRENT_TEXTS,
     MAX_TEXTS_PER_CALL,
@@ -71,7 +69,6 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
     _processes: EncoderProcesses | None = PrivateAttr(default=None)
     _batch_size: int | None = PrivateAttr(default=None)
     _batch_tokens: int = PrivateAttr(default=_MIN_TOKENS_PER_BATCH)
-    _weights: str = PrivateAttr(default="")
     _has_token_rows: bool = PrivateAttr(default=False)
     _settings: EncoderSettings | None = PrivateAttr(default=None)
 
@@ -81,7 +78,6 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         *,
         model_name: str,
         batch_size: int | None = None,
-        weights: str = "",
         settings: EncoderSettings | None = None,
         **fields: Any,
     ) -> None:
@@ -101,7 +97,6 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         self._target_devices = None
         self._batch_size = batch_size
         self._batch_tokens = _tokens_per_batch(model.device)
-        self._weights = weights
         self._settings = settings
         if settings is not None and settings.devices:
             self._processes = EncoderProcesses(partial(_load_on_device, settings), settings.devices)
@@ -132,14 +127,13 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         return int(dimension)
 
     def identity(self) -> dict[str, Any]:
-        """Digest of the weights, prompts and settings in effect, as JSON data.
+        """Model, prompts and settings in effect, as JSON data.
 
         Device, batches and processes are left out: they affect the speed only.
         """
         model = self._model
         return {
             "model": self.model_name,
-            "weights": self._weights,
             "query_prompt": self.query_prompt,
             "document_prompt": self.document_prompt,
             "pooling": pooling_of(model),
@@ -300,7 +294,6 @@ def _load(settings: EncoderSettings, callback_manager: CallbackManager | None = 
     hub_model = HubModel(source.name, settings.revision, settings.backend, trust_remote_code=settings.trust_remote_code)
     folder = source.name if source.is_local else cached_folder(hub_model, PART)
     check_environment(settings)
-    weights = weights_digest(Path(folder), settings.backend)
     model = load_model(folder, source, settings)
     family = family_of(*family_names(source))
     apply_settings(model, family, settings)
@@ -309,7 +302,6 @@ def _load(settings: EncoderSettings, callback_manager: CallbackManager | None = 
         model,
         model_name=source.label,
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
-        weights=weights,
         settings=settings,
         normalize=settings.normalize,
         callback_manager=callback_manager or CallbackManager(),
