@@ -59,7 +59,9 @@ class Small:
                 elif "" in body["input"]:
                     self._json(500, {"error": "Failed to create new sequence: no input provided"})
                 else:
-                    vectors = [small.vector(small.weights + text)[: body.get("dimensions", 8)] for text in body["input"]]
+                    vectors = [
+                        small.vector(small.weights + text)[: body.get("dimensions", 8)] for text in body["input"]
+                    ]
                     tokens = sum(len(text.split()) for text in body["input"])
                     self._json(200, {"model": "e5-small", "embeddings": vectors, "prompt_eval_count": tokens})
 
