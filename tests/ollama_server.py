@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,3 +83,19 @@ class RealOllama:
             for number in runners:  # which outlive a server that was killed
                 with suppress(ProcessLookupError):
                     os.kill(number, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealOllama]:
+    server = RealOllama(tmp_path_factory.mktemp("ollama"))
+    server.start()
+    try:
+        server.create()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def server(ollama: RealOllama) -> str:
+    return ollama.url

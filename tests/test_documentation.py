@@ -11,8 +11,7 @@ import pytest
 
 from rag_plugin import load_config
 from rag_plugin.config.reference import reference
-
-from .conftest import DOCUMENTS, MINILM, ROOT
+from tests.conftest import DOCUMENTS, MINILM, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BASE = {
@@ -53,8 +52,7 @@ def test_python_blocks_run(
     code: str, as_a_user: Path, minilm: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     import rag_plugin
-
-    from .test_engine import EchoLLM
+    from tests.fakes import EchoLLM
 
     # What a reader of the page would have at hand: an LLM, an encoder, an index that was built.
     plain = rag_plugin.build_engine

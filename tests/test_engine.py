@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from llama_index.core import Settings
-from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, LLMMetadata
+from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.llms import CustomLLM, MockLLM
-from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
 from llama_index.core.selectors import LLMSingleSelector
@@ -30,30 +29,8 @@ from rag_plugin import (
     QuestionError,
     build_engine,
 )
-
-from .conftest import MINILM
-
-
-class EchoLLM(CustomLLM):
-    """Answers with the prompt it was given, and remembers how often it was asked."""
-
-    asked: int = 0
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(context_window=4096, num_output=256, model_name="echo")
-
-    @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        self.asked += 1
-        return CompletionResponse(text=prompt)
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
-        self.asked += 1
-        text = ""
-        for word in prompt.split(" "):
-            text += word + " "
-            yield CompletionResponse(text=text, delta=word + " ")
+from tests.conftest import MINILM
+from tests.fakes import EchoLLM
 
 
 class SelectingLLM(EchoLLM):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,26 +12,12 @@ import pytest
 
 import rag_plugin
 from rag_plugin.components.registry.slots import SLOTS
-
-from .conftest import ROOT
+from tests.conftest import ROOT
+from tests.processes import imported_by
 
 PACKAGE = ROOT / "rag_plugin"
 HEAVY = ("llama_index", "torch", "transformers", "sentence_transformers", "faiss")
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
-
-
-def imported_by(code: str, folder: Path | None = None) -> set[str]:
-    """The top-level packages that a fresh interpreter has imported after running `code`."""
-    script = (
-        "import sys, json, atexit\n"
-        "atexit.register(lambda: print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})),"
-        f" file=sys.__stderr__))\n{code}"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=folder or ROOT, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stderr.splitlines()[-1]))
 
 
 # ---------------------------------------------------------------------------------- nothing heavy

@@ -12,8 +12,7 @@ import pytest
 
 from rag_plugin import build_engine
 from rag_plugin.sync.run import encoded_texts, text_key
-
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 TEXTS = """
 An apple is a sweet fruit that grows on trees.

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from rag_plugin import build_engine
-
-from .test_engine import EchoLLM
+from tests.fakes import EchoLLM
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_another_encoder(settings: dict[str, Any], minilm: Any) -> None:
 
 @pytest.mark.slow
 def test_another_encoder_by_its_path(settings: dict[str, Any]) -> None:
-    from .test_encoders import folder
+    from tests.components.encoders.minilm import folder
 
     encoder = {
         "type": "llama_index.embeddings.huggingface.HuggingFaceEmbedding",
