@@ -923,11 +923,10 @@ def test_a_write_waits_for_another_connection(store: FaissStore, path: Path) -> 
     holder = sqlite3.connect(path / "index.sqlite", check_same_thread=False, isolation_level=None)
     for seconds, write in ((1.0, lambda: put(store, model, some(5, 10))), (0.3, lambda: store.delete_nodes(["d/0"]))):
         holder.execute("BEGIN IMMEDIATE")
-        release = threading.Timer(seconds, lambda: holder.execute("ROLLBACK"))
+        release = threading.Timer(seconds, holder.execute, ("ROLLBACK",))
         release.start()
-        began = time.monotonic()
         write()
-        assert time.monotonic() - began > 0.9 * seconds
+        assert not holder.in_transaction
         release.join()
     holder.close()
     model.delete_nodes(["d/0"], None)
@@ -940,9 +939,7 @@ def test_a_reader_does_not_wait_for_a_writer(store: FaissStore, path: Path) -> N
     holder = sqlite3.connect(path / "index.sqlite", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     reader = FaissStore(path)
-    began = time.monotonic()
-    check_store(reader, model)
-    assert time.monotonic() - began < 5
+    check_store(reader, model)  # the lock is held all the time
     holder.execute("ROLLBACK")
     holder.close()
     reader.close()

@@ -372,18 +372,15 @@ def test_sixty_four_tasks_are_answered_in_a_few_batches(minilm: Any, monkeypatch
 
 
 async def test_the_event_loop_goes_on_while_questions_are_encoded(minilm: Any) -> None:
-    longest = last = time.perf_counter()
-    longest = 0.0
     tasks = [asyncio.ensure_future(minilm.aget_query_embedding("heron " * 200)) for _ in range(24)]
     pending: set[Any] = set(tasks)
+    turns = 0
     while pending:
         _, pending = await asyncio.wait(pending, timeout=0.002)
-        now = time.perf_counter()
-        longest, last = max(longest, now - last), now
+        turns += 1
     total = sum(len(task.result()) for task in tasks)
     assert total == 24 * 384
-    # One question alone takes longer than that; the bound is wide, for a machine that is busy with other things.
-    assert longest < 1.0
+    assert turns > 24  # a loop that each question blocks turns once per question at most
 
 
 async def test_a_task_that_is_cancelled_hurts_nobody(minilm: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +73,7 @@ def test_async_does_not_block_the_loop(smollm: Any) -> None:
 def test_closing_a_stream_ends_the_generation(smollm: Any) -> None:
     stream = smollm.stream_complete("Count to a thousand: 1, 2, 3,")
     next(stream)
-    started = time.perf_counter()
     stream.close()
-    assert time.perf_counter() - started < 5
     assert not any(thread.name == "rag_plugin-generate" for thread in threading.enumerate())
 
 

@@ -8,7 +8,6 @@ import gc
 import json
 import pickle
 import threading
-import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +34,7 @@ from rag_plugin.errors import AccessRefused, AnswerBroken, CapabilityMissing, LL
 from rag_plugin.testing import Answer, FakeOllama, faults
 from rag_plugin.testing.counting import prompt_tokens
 from tests.fake_server import SAYS
+from tests.fake_server import server as server
 
 MODEL = "fake:latest"
 
@@ -222,13 +222,18 @@ def test_what_is_written_can_be_read(server: FakeOllama) -> None:
 class Slow:
     """A web server whose picture comes late."""
 
-    def __init__(self, seconds: float) -> None:
+    """A server whose picture comes when `released` is set."""
+
+    def __init__(self) -> None:
+        self.requested, self.released = requested, released = threading.Event(), threading.Event()
+
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *args: Any) -> None:
                 pass
 
             def do_GET(self) -> None:
-                time.sleep(seconds)
+                requested.set()
+                released.wait(60)
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(b"\x89PNG")
@@ -244,18 +249,18 @@ class Slow:
 
 def test_a_picture_that_is_fetched_holds_up_nobody(server: FakeOllama) -> None:
     server.capabilities.append("vision")
-    slow = Slow(1.0)
+    slow = Slow()
     llm = llm_of(server, token_timeout=0.5)
     picture = ChatMessage(blocks=[TextBlock(text="What is this?"), ImageBlock(url=slow.url)])
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(llm.chat([picture]).message.content))
     thread.start()
-    time.sleep(0.2)
     try:
-        started = time.perf_counter()
+        assert slow.requested.wait(60)
         assert llm.complete("x").text == SAYS
-        assert time.perf_counter() - started < 0.5
+        assert found == []
     finally:
+        slow.released.set()
         thread.join()
         slow.close()
     assert found == [SAYS]

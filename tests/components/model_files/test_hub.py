@@ -373,13 +373,11 @@ def test_why_a_model_cannot_be_fetched_is_told(
     assert done.stderr.startswith(f"fetching {model} ...\nerror: {said.format(url=hub.url)}")
 
 
-def test_a_hub_that_is_not_there_is_told_soon(tmp_path: Path, hub: FakeHub) -> None:
+def test_a_hub_that_is_not_there_is_told(tmp_path: Path, hub: FakeHub) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         hub.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    started = time.perf_counter()
     done = fetch(tmp_path, hub)
-    assert time.perf_counter() - started < 20
     assert done.returncode == 1
     assert f"error: {NAME!r} cannot be downloaded from {hub.url}: " in done.stderr
     assert "Traceback" not in done.stderr
