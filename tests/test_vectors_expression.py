@@ -70,6 +70,7 @@ def test_a_sum_is_parsed(text: str, expected: list[tuple[str, float]]) -> None:
         ("a : b :: c : d", "the question mark is the last term"),
         (": b :: c : ?", "the question mark is the last term"),
         ("a : b : c :: d : ?", "write it as  man : king :: woman : ?"),
+        ("a : b - c :: d : ?", "each part of a proportion is one term; write it as  man : king :: woman : ?"),
         ("a :: b :: c : ?", "write it as  man : king :: woman : ?"),
     ],
     ids=lambda value: value[:20],

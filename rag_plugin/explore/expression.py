@@ -14,8 +14,10 @@ from decimal import Decimal
 
 from ..errors import QuestionError
 
-_PLUS, _MINUS = "+", "-−–"
-_QUOTES = {'"': '"', "“": "”", "„": "“"}
+_PLUS, _SIGNS = "+", "+-−–"
+_QUOTES = '"“„'
+_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|“(?:[^”\\]|\\.)*”|„(?:[^“\\]|\\.)*“""", re.DOTALL)
+_UNQUOTED = re.compile(r"""(?:[^+\-−–*"“„]|(?<=\S)[+\-−–*](?=\S))*""")  # a hyphen within a word is no sign
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*\*\s*", re.ASCII)
 _NEEDS_NO_QUOTES = re.compile(r"[^\W\d_]\w*(?:['’\-]\w+)*(?: [^\W\d_]\w*(?:['’\-]\w+)*)*")
 _SUM_EXAMPLE = "write it as  king - man + woman"
@@ -57,11 +59,8 @@ def parse_expression(text: str) -> Expression:
     Raises:
         QuestionError: The text is neither; the message contains the position.
     """
-    unquoted = _unquoted_positions(text)
-    for position in unquoted:
-        if text.startswith("::", position):
-            return _proportion(text, position, unquoted)
-    return _Parser(text).parse()
+    masked = _QUOTED.sub(lambda match: "_" * len(match[0]), text)
+    return _proportion(text, masked) if "::" in masked else _Parser(text).parse()
 
 
 class _Parser:
@@ -89,7 +88,7 @@ class _Parser:
     def _sign(self, *, required: bool) -> float:
         start = self.position
         character = self.text[start]
-        if character not in _PLUS + _MINUS:
+        if character not in _SIGNS:
             if required:
                 raise self._error(f"a + or - is missing before {self.text[start:]!r}", start)
             return 1.0
@@ -97,7 +96,7 @@ class _Parser:
         self._skip_spaces()
         if self.position == len(self.text):
             raise self._error(f"a term is missing after {character!r}", start)
-        if self.text[self.position] in _PLUS + _MINUS:
+        if self.text[self.position] in _SIGNS:
             raise self._error('two signs in a row; quote a term that contains a sign, such as "C++"', start)
         return 1.0 if character in _PLUS else -1.0
 
@@ -116,74 +115,47 @@ class _Parser:
 
     def _quoted(self) -> str:
         start = self.position
-        end = _end_of_quote(self.text, start)
-        if end is None:
+        match = _QUOTED.match(self.text, start)
+        if match is None:
             raise self._error("a quote is not closed", start)
-        self.position = end + 1
-        name = re.sub(r"\\(.)", r"\1", self.text[start + 1 : end], flags=re.DOTALL)
+        self.position = match.end()
+        name = re.sub(r"\\(.)", r"\1", match[0][1:-1], flags=re.DOTALL)
         if not name.strip():
             raise self._error("the quotes are empty", start)
         return name
 
     def _unquoted(self) -> str:
         start = self.position
-        while self.position < len(self.text) and not self._is_sign(self.position):
-            character = self.text[self.position]
-            if character in _QUOTES:
-                raise self._error("a quote in the middle of a term; quote the whole term", self.position)
-            if character == "*" and (self._is_space(self.position - 1) or self._is_space(self.position + 1)):
-                raise self._error("a weight is a number before its term, such as 2 * king", self.position)
-            self.position += 1
+        match = _UNQUOTED.match(self.text, start)
+        self.position = match.end() if match else start
+        following = self.text[self.position : self.position + 1]
+        if following and following in _QUOTES:
+            raise self._error("a quote in the middle of a term; quote the whole term", self.position)
+        if following == "*":
+            raise self._error("a weight is a number before its term, such as 2 * king", self.position)
         name = " ".join(self.text[start : self.position].split())
         if not name:
             raise self._error(f"a term is missing; {_SUM_EXAMPLE}", start)
         return name
 
-    def _is_sign(self, position: int) -> bool:
-        """Whether the character is a sign, and not a hyphen within a word."""
-        if self.text[position] not in _PLUS + _MINUS:
-            return False
-        return self._is_space(position - 1) or self._is_space(position + 1)
-
-    def _is_space(self, position: int) -> bool:
-        return not 0 <= position < len(self.text) or self.text[position].isspace()
-
     def _error(self, message: str, position: int) -> QuestionError:
         return QuestionError(f"{self.text!r}, character {position + 1}: {message}")
 
 
-def _end_of_quote(text: str, start: int) -> int | None:
-    """Position of the quote that closes the one at `start`."""
-    close, position = _QUOTES[text[start]], start + 1
-    while position < len(text):
-        if text[position] == close:
-            return position
-        position += 2 if text[position] == "\\" else 1
-    return None
-
-
-def _unquoted_positions(text: str) -> list[int]:
-    positions, position = [], 0
-    while position < len(text):
-        end = _end_of_quote(text, position) if text[position] in _QUOTES else None
-        if end is None:
-            positions.append(position)
-            position += 1
-        else:
-            position = end + 1
-    return positions
-
-
-def _proportion(text: str, middle: int, unquoted: list[int]) -> Expression:
-    """`a : b :: c : ?` is b - a + c; `middle` is the position of the double colon."""
+def _proportion(text: str, masked: str) -> Expression:
+    """`a : b :: c : ?` is b - a + c; `masked` is the text with quoted parts replaced."""
+    middle = masked.index("::")
     parts: list[str] = []
     for start, end in ((0, middle), (middle + 2, len(text))):
-        colons = [position for position in unquoted if start <= position < end and text[position] == ":"]
-        if len(colons) != 1:
+        if masked.count(":", start, end) != 1:
             raise QuestionError(f"{text!r}: {_PROPORTION_EXAMPLE}")
-        parts += [text[start : colons[0]].strip(), text[colons[0] + 1 : end].strip()]
+        colon = masked.index(":", start)
+        parts += [text[start:colon].strip(), text[colon + 1 : end].strip()]
     first, second, third, unknown = parts
     if unknown != "?" or not (first and second and third):
         raise QuestionError(f"{text!r}: the question mark is the last term; {_PROPORTION_EXAMPLE}")
-    (a,), (b,), (c,) = (_Parser(part).parse().terms for part in (first, second, third))
+    sums = [_Parser(part).parse().terms for part in (first, second, third)]
+    if any(len(terms) != 1 for terms in sums):
+        raise QuestionError(f"{text!r}: each part of a proportion is one term; {_PROPORTION_EXAMPLE}")
+    (a,), (b,), (c,) = sums
     return Expression((b, Term(a.text, -a.weight), c))

@@ -37,14 +37,14 @@ def concept_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --concept and --concepts; the command's parameter `concepts` contains the examples by name."""
 
     @click.option("--concept", "pairs", metavar="NAME=A,B,C", multiple=True, help="A concept and examples of it.")
-    @click.option("--concepts", "file", metavar="FILE", help="Concepts from YAML or JSON: names with lists.")
+    @click.option("--concepts", "concept_file", metavar="FILE", help="Concepts from YAML or JSON: names with lists.")
     @functools.wraps(function)
-    def with_concepts(*args: Any, pairs: tuple[str, ...], file: str | None, **options: Any) -> Any:
+    def with_concepts(*args: Any, pairs: tuple[str, ...], concept_file: str | None, **options: Any) -> Any:
         concepts: dict[str, list[str]] = {}
-        if file is not None:
+        if concept_file is not None:
             from ..vocabulary import read_concepts
 
-            concepts.update(read_concepts(file))
+            concepts.update(read_concepts(concept_file))
         for text in pairs:
             name, _, examples = text.partition("=")
             parts = [part.strip() for part in examples.split(",") if part.strip()]
