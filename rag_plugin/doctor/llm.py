@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelMissing
+from ..protocols import WarmUp
 from .findings import Finding, as_size, free_memory
 
 if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
+
     from ..components.assembly import Assembly
     from ..components.llms.ollama_llm import OllamaLLM
     from ..config import Config
@@ -38,7 +41,7 @@ class LLMCheck:
         if self.config.llm.type == "ollama":
             usable = yield from self._ollama(llm)
         else:
-            yield Finding("ok", "llm", f"{self.config.llm.type} is loaded; {time.perf_counter() - started:.1f} s")
+            yield Finding("ok", "llm", f"{self.config.llm.type} is built; {time.perf_counter() - started:.1f} s")
         if ask and usable:
             yield from self._answer(llm)
 
@@ -111,8 +114,8 @@ class LLMCheck:
             what = f"{llm.model} is both encoder and LLM, with different settings: each use reloads it"
             yield Finding("warn", "llm", what, "use an embedding model as encoder, such as nomic-embed-text")
 
-    def _answer(self, llm: Any) -> Iterator[Finding]:
-        loading = llm.warm_up() if hasattr(llm, "warm_up") else 0.0
+    def _answer(self, llm: LLM) -> Iterator[Finding]:
+        loading = llm.warm_up() if isinstance(llm, WarmUp) else 0.0
         started = time.perf_counter()
         is_ollama = self.config.llm.type == "ollama"
         response = llm.complete("Say yes.", **({"max_tokens": 8} if is_ollama else {}))

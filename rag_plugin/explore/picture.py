@@ -26,6 +26,15 @@ _MAX_ROWS_WITH_NAMES = 60
 _MAX_LABELS = 80  # on a map
 
 
+@contextmanager
+def _missing_glyphs() -> Iterator[None]:
+    """Hides warnings about characters that matplotlib's font lacks; it draws boxes for them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
+        yield
+
+
+@_missing_glyphs()
 def write_heatmap(path: str | os.PathLike[str], texts: Sequence[str], matrix: NDArray[np.float32]) -> None:
     """Write a similarity matrix, shape (len(texts), len(texts)), as a PNG.
 
@@ -49,17 +58,16 @@ def write_heatmap(path: str | os.PathLike[str], texts: Sequence[str], matrix: ND
             text.set_parse_math(False)  # a dollar sign would start a formula
     axes.tick_params(length=0)
     if count <= _MAX_ROWS_WITH_NUMBERS:
-        for row in range(count):
-            for column in range(count):
-                value = float(matrix[row, column])
-                ink = "black" if (value - low) / (1.0 - low) > 0.6 else "white"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
+        for (row, column), value in np.ndenumerate(matrix):
+            ink = "black" if (value - low) / (1.0 - low) > 0.6 else "white"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
     for edge in axes.spines.values():
         edge.set_visible(False)
     figure.colorbar(image, ax=axes, shrink=0.8, label="cosine")
     _save(figure, path)
 
 
+@_missing_glyphs()
 def write_map(path: str | os.PathLike[str], drawn: Map, *, dark: bool = False, dots: int = 110) -> None:
     """Write a map as a PNG.
 
@@ -115,8 +123,7 @@ def write_map(path: str | os.PathLike[str], drawn: Map, *, dark: bool = False, d
     axes.set_title(f"{drawn.title}\n", loc="left", color=ink, fontsize=12, fontweight="bold", parse_math=False)
     axes.text(0, 1.012, drawn.method, transform=axes.transAxes, color=soft, fontsize=8.5, parse_math=False)
     axes.margins(0.06)
-    with _missing_glyphs():
-        figure.canvas.draw()  # sets the transformation from data to pixels
+    figure.canvas.draw()  # sets the transformation from data to pixels
     query = drawn.query
     labels = _Labels(axes, points if query is None else np.vstack([points, query.point]), background, ink)
     if query is not None:
@@ -183,8 +190,7 @@ class _Labels:
         for right, up, horizontal, vertical in self._SIDES:
             side = {"position": (right * distance, up * distance), "ha": horizontal, "va": vertical}
             label.set(**side)
-            with _missing_glyphs():
-                box = label.get_window_extent().padded(2.0)
+            box = label.get_window_extent().padded(2.0)
             candidates.append((self._cost(box), box, side))
             if not candidates[-1][0]:
                 break
@@ -212,17 +218,8 @@ def _figure_class(part: str) -> type[Figure]:
     return Figure
 
 
-@contextmanager
-def _missing_glyphs() -> Iterator[None]:
-    """Hides warnings about characters that matplotlib's font lacks; it draws boxes for them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph \d+")
-        yield
-
-
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     try:
-        with _missing_glyphs():
-            figure.savefig(path, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+        figure.savefig(path, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
     except OSError as error:
         raise QuestionError(f"{os.fspath(path)}: {error.strerror}") from error
