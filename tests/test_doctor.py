@@ -307,7 +307,7 @@ def test_a_failed_check_does_not_prevent_the_others(
     caplog.set_level("DEBUG", "rag_plugin.doctor")
     import rag_plugin.sync as sync
 
-    def broken(assembly: object) -> None:
+    def broken(*arguments: object) -> None:
         raise ZeroDivisionError("of all things")
 
     monkeypatch.setattr(sync, "plan_sync", broken)
