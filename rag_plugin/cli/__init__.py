@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import click
 
-from ..errors import ConfigError, RagPluginError
+from ..errors import ConfigError, RagPluginError, one_line_reason
 from .common import WORK_FAILED, WRONG_USE, OutputClosed, cli, note
 
 __all__ = ["cli", "main"]
@@ -53,6 +53,6 @@ def _run() -> int:
         if isinstance(error, RagPluginError):
             note(f"error: {error}")
         else:
-            reason = " ".join(str(error).split()) or "no reason given"
-            note(f"error: {type(error).__name__}: {reason}" + ("" if debug else "\n(--debug shows the traceback)"))
+            hint = "" if debug else "\n(--debug shows the traceback)"
+            note(f"error: {type(error).__name__}: {one_line_reason(error)}{hint}")
         return WORK_FAILED

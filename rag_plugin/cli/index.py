@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,14 +25,13 @@ def info_command(settings: Settings, as_json: bool) -> None:
         return
     if not info.nodes and not info.unfinished and not info.fingerprint:
         note("the index is empty; `rag-plugin sync` fills it")
-    kind = f"{info.index}, {info.metric}, {info.precision}"
     recall = "exact search" if info.recall is None else f"finds {info.recall:.1%} of the nearest 10"
     lines = {
         "directory": info.path,
         "size": _size(info.bytes),
         "documents": f"{info.documents:,}",
         "nodes": f"{info.nodes:,}" + (f", vectors of {info.dimension} numbers" if info.dimension else ""),
-        "search": f"{kind}; {recall}",
+        "search": f"{info.index}, {info.metric}, {info.precision}; {recall}",
         "words": f"BM25, language {info.language}" if info.lexical else "no lexical index (store.lexical: false)",
         "cached vectors": f"{info.cached_vectors:,} of removed nodes",
     }
@@ -43,9 +42,9 @@ def info_command(settings: Settings, as_json: bool) -> None:
     if info.writer:
         lines["writing"] = info.writer
     for slot in ("encoder", "chunker", "reader"):
-        described = info.fingerprint.get(slot)
-        if described:
-            lines[slot] = ", ".join(f"{key} {value}" for key, value in described.items() if value not in (None, ""))
+        fields = info.fingerprint.get(slot)
+        if fields:
+            lines[slot] = ", ".join(f"{key} {value}" for key, value in fields.items() if value not in (None, ""))
     for name, text in lines.items():
         click.echo(f"{name + ':':<14}{text}")
 
@@ -69,26 +68,28 @@ def verify(settings: Settings, repair: bool, as_json: bool) -> None:
         for problem in problems:
             click.echo(f"! {problem}")
         note(f"{len(problems)} problems" if problems else f"{store.path}: no problems, {len(store):,} nodes")
-    left = [problem for problem in problems if not problem.repaired]
-    if left and not repair and not as_json:
+    remaining = [problem for problem in problems if not problem.repaired]
+    if remaining and not repair and not as_json:
         note("`rag-plugin verify --repair` repairs what can be repaired")
-    if left:
+    if remaining:
         raise click.exceptions.Exit(WORK_FAILED)
 
 
 def _store(settings: Settings) -> FaissStore:
+    from ..faiss_store import FaissStore
+
     config = settings.load()
     if config.store is None or config.store.type != "faiss":
         name = None if config.store is None else config.store.type
         raise click.ClickException(f"this command needs the store 'faiss'; the config has {name!r}")
     with quiet_libraries():
-        store: Any = config.build("store")
-    return store  # type: ignore[no-any-return]
+        store = config.build("store")
+    assert isinstance(store, FaissStore)
+    return store
 
 
 def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    power = 3 if count >= 1e9 else 2 if count >= 1e6 else 1
+    return f"{count / 1000**power:.1f} {'kMG'[power - 1]}B"

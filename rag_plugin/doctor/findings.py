@@ -1,4 +1,4 @@
-"""What the doctor finds, and what it measures with."""
+"""Results of the checks, and measures of the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Level = Literal["ok", "warn", "fail", "skip"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found: `level`, `name` of what was looked at, `what` was found, and the `hint` where one is due."""
+    """One result of a check: `name` of the part, `what` was found, and a `hint` for problems."""
 
     level: Level
     name: str
@@ -25,7 +25,7 @@ class Finding:
 
 
 def free_memory() -> int:
-    """Available memory in bytes, without swapping."""
+    """Available memory in bytes, without swap."""
     return int(psutil.virtual_memory().available)
 
 

@@ -1,9 +1,8 @@
-"""What an encoder makes of texts: similarity, arithmetic with vectors, and maps.
+"""Similarity of texts, vector arithmetic and maps, for any LlamaIndex embedding.
 
-Everything here takes any LlamaIndex embedding, and numpy arrays. A `Space` is a list of texts with their vectors; it is
-made from texts (`encode`, `encode_pieces`, `encode_concepts`, `encode_vocabulary`) or from an index (`node_space`,
-`document_space`). It answers what is similar (`Space.similarity`, `Space.nearest`, `analogy`) and can be drawn
-(`make_map`, then `map_page` for HTML or `write_map` for PNG; `write_heatmap`).
+A `Space` is a list of texts with their vectors. It is built from texts (`encode`, `encode_pieces`, `encode_concepts`,
+`encode_vocabulary`) or from an index (`node_space`, `document_space`). `Space.similarity`, `Space.nearest` and
+`analogy` compare; `make_map` with `map_page` (HTML) or `write_map` (PNG), and `write_heatmap`, draw.
 """
 
 from __future__ import annotations
@@ -11,51 +10,26 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# The public names and their modules, which are imported on first use: the commands here must not load numpy for --help.
-_HOME = {
-    "Expression": "expression",
-    "GRANULARITIES": "pieces",
-    "Granularity": "pieces",
-    "Group": "map",
-    "Hit": "map",
-    "METHODS": "projection",
-    "Map": "map",
-    "MapQuery": "map",
-    "Method": "projection",
-    "Neighbour": "space",
-    "Piece": "space",
-    "Projection": "projection",
-    "Space": "space",
-    "Term": "expression",
-    "TokenVectors": "contextual",
-    "analogy": "analogies",
-    "character_spans": "spans",
-    "document_space": "index",
-    "encode": "space",
-    "encode_concepts": "pieces",
-    "encode_pieces": "pieces",
-    "encode_vocabulary": "vocabulary",
-    "find_spans": "spans",
-    "make_map": "map",
-    "map_page": "page",
-    "node_space": "index",
-    "parse_expression": "expression",
-    "project": "projection",
-    "read_concepts": "vocabulary",
-    "read_lines": "vocabulary",
-    "sentence_spans": "spans",
-    "sum_of": "analogies",
-    "token_vectors": "contextual",
-    "vector_of": "pieces",
-    "word_spans": "spans",
-    "words_of": "vocabulary",
-    "write_heatmap": "picture",
-    "write_map": "picture",
+# Imported on first use: `rag-plugin similarity --help` imports this package and must not load numpy.
+_NAMES = {
+    "analogies": ("analogy", "sum_of"),
+    "contextual": ("TokenVectors", "token_vectors"),
+    "expression": ("Expression", "Term", "parse_expression"),
+    "index": ("document_space", "node_space"),
+    "map": ("Group", "Hit", "Map", "MapQuery", "make_map"),
+    "page": ("map_page",),
+    "picture": ("write_heatmap", "write_map"),
+    "pieces": ("GRANULARITIES", "Granularity", "encode_concepts", "encode_pieces", "vector_of"),
+    "projection": ("METHODS", "Method", "Projection", "project"),
+    "space": ("Neighbour", "Piece", "Space", "encode"),
+    "spans": ("character_spans", "find_spans", "sentence_spans", "word_spans"),
+    "vocabulary": ("encode_vocabulary", "read_concepts", "read_lines", "words_of"),
 }
-__all__ = list(_HOME)
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)

@@ -1,7 +1,7 @@
-"""Vectors of single words from the last time: one SQLite file in the user's cache folder.
+"""Cached vectors of single words: one SQLite file in the user's cache folder.
 
-Encoding 10,000 words takes all-MiniLM-L6-v2 on one processor 13 s, and reading them back 0.06 s. Nothing depends on
-the file: one that is missing, damaged or in use only means that words are encoded again.
+Encoding 10,000 words takes all-MiniLM-L6-v2 on one processor 13 s, reading them back 0.06 s. If the file is missing,
+damaged or locked, words are encoded again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__package__)
 
-_SAME = 0.99999  # cosine of two vectors of the probe: other threads change the last digits, other settings much more
-_MOST = 100_000  # vectors that are kept; the oldest go
-_AT_ONCE = 500
+_MIN_PROBE_COSINE = 0.99999  # the number of threads changes the last digits of a vector, other settings change more
+_MAX_VECTORS = 100_000
+_MAX_VARIABLES_PER_STATEMENT = 500
 _TABLES = """
 CREATE TABLE IF NOT EXISTS encoder (id INTEGER PRIMARY KEY, name TEXT NOT NULL, probe TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS word (
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS word (
 
 @dataclass(frozen=True, eq=False)
 class VectorCache:
-    """The kept vectors of one encoder, which is known by its name and by its vector of a fixed sentence."""
+    """The cached vectors of one encoder, identified by class, model name and the vector of a fixed sentence."""
 
     name: str
     probe: NDArray[np.float32]
@@ -47,12 +47,11 @@ class VectorCache:
 
     @classmethod
     def of(cls, encoder: BaseEmbedding) -> VectorCache:
-        kind = type(encoder)
-        name = f"{kind.__module__}.{kind.__qualname__} {getattr(encoder, 'model_name', '')}"
+        name = f"{encoder.class_name()} {getattr(encoder, 'model_name', '')}"
         return cls(name, probe(encoder), cache_folder() / "words.sqlite")
 
     def read(self, words: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The vectors of those of the words that are known."""
+        """The vectors of the words that are in the cache."""
         if not self.path.exists():
             return {}
         try:
@@ -63,7 +62,7 @@ class VectorCache:
             return {}
 
     def write(self, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Keep these vectors, and let go of the oldest where there are too many."""
+        """Add vectors, and remove the oldest above the maximum."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._transaction() as connection:
@@ -79,38 +78,36 @@ class VectorCache:
                 yield connection
 
     def _warn(self, error: Exception) -> None:
-        _log.warning("%s: %s; vectors of words are not kept, which costs time and nothing else", self.path, error)
+        _log.warning("%s: %s; vectors of words are not cached, so each run encodes them again", self.path, error)
 
     def _read(self, connection: sqlite3.Connection, words: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        number = self._number(connection)
-        found: dict[str, NDArray[np.float32]] = {}
-        for start in range(0, len(words) if number is not None else 0, _AT_ONCE):
-            part = words[start : start + _AT_ONCE]
+        encoder_id = self._encoder_id(connection)
+        vectors: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(words) if encoder_id is not None else 0, _MAX_VARIABLES_PER_STATEMENT):
+            batch = words[start : start + _MAX_VARIABLES_PER_STATEMENT]
             rows = connection.execute(
-                f"SELECT text, vector FROM word WHERE encoder = ? AND text IN ({','.join('?' * len(part))})",
-                (number, *part),
+                f"SELECT text, vector FROM word WHERE encoder = ? AND text IN ({','.join('?' * len(batch))})",
+                (encoder_id, *batch),
             )
-            found.update({text: np.frombuffer(blob, "<f4") for text, blob in rows if len(blob) == self.probe.nbytes})
-        return found
+            vectors.update((text, np.frombuffer(blob, "<f4")) for text, blob in rows if len(blob) == self.probe.nbytes)
+        return vectors
 
     def _write(self, connection: sqlite3.Connection, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        number = self._number(connection)
-        if number is None:
+        encoder_id = self._encoder_id(connection)
+        if encoder_id is None:
             row = (self.name, pack(self.probe))
-            number = connection.execute("INSERT INTO encoder (name, probe) VALUES (?, ?)", row).lastrowid
-        blobs = (vector.astype("<f4").tobytes() for vector in vectors)
+            encoder_id = connection.execute("INSERT INTO encoder (name, probe) VALUES (?, ?)", row).lastrowid
         connection.executemany(
             "INSERT OR REPLACE INTO word (encoder, text, vector) VALUES (?, ?, ?)",
-            ((number, word, blob) for word, blob in zip(words, blobs)),
+            ((encoder_id, word, vector.astype("<f4").tobytes()) for word, vector in zip(words, vectors)),
         )
-        connection.execute("DELETE FROM word WHERE seq <= (SELECT max(seq) FROM word) - ?", (_MOST,))
+        connection.execute("DELETE FROM word WHERE seq <= (SELECT max(seq) FROM word) - ?", (_MAX_VECTORS,))
         connection.execute("DELETE FROM encoder WHERE id NOT IN (SELECT DISTINCT encoder FROM word)")
 
-    def _number(self, connection: sqlite3.Connection) -> int | None:
-        """What this encoder's vectors are under."""
-        mine = directions(self.probe[None, :])[0]
-        for number, text in connection.execute("SELECT id, probe FROM encoder WHERE name = ?", (self.name,)):
-            kept = unpack(text)
-            if kept.size == mine.size and float(directions(kept[None, :])[0] @ mine) >= _SAME:
-                return int(number)
+    def _encoder_id(self, connection: sqlite3.Connection) -> int | None:
+        direction = directions(self.probe[None, :])[0]
+        for encoder_id, text in connection.execute("SELECT id, probe FROM encoder WHERE name = ?", (self.name,)):
+            cached = unpack(text)
+            if cached.size == direction.size and directions(cached[None, :])[0] @ direction >= _MIN_PROBE_COSINE:
+                return int(encoder_id)
         return None

@@ -1,4 +1,4 @@
-"""An index as a space: its nodes and documents with the vectors that it holds; nothing is encoded."""
+"""Spaces of an index: its nodes and documents with their stored vectors; nothing is encoded."""
 
 from __future__ import annotations
 
@@ -13,55 +13,52 @@ from .space import Piece, Space, directions
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-_ABSENT = object()
-
 
 def node_space(store: BasePydanticVectorStore) -> Space:
-    """The nodes of an index with their vectors, in the order they were written.
+    """The nodes of an index with their vectors, in the order of insertion.
 
     Raises:
-        StoreError: The store is none that gives its vectors back.
-        IndexNotBuilt: Nothing was ever synced into it.
+        StoreError: The store does not return vectors.
+        IndexNotBuilt: The index is empty.
     """
+    from llama_index.core.schema import MetadataMode
+
     if not isinstance(store, FaissStore):
         raise StoreError(
-            f"a {type(store).__name__} does not give its vectors back; this needs the store 'faiss', or a vocabulary"
+            f"a {type(store).__name__} does not return its vectors; use the store 'faiss', or a vocabulary"
         )
     nodes, vectors = store.nodes_with_vectors()
     if not nodes:
-        raise IndexNotBuilt(f"{store.path}: nothing is in it; run `rag-plugin sync`")
-    pieces = tuple(
-        Piece(_text(node), document=node.ref_doc_id or "", node=node.node_id, metadata=node.metadata) for node in nodes
+        raise IndexNotBuilt(f"{store.path}: the index is empty; run `rag-plugin sync`")
+    pieces = (
+        Piece(
+            node.get_content(metadata_mode=MetadataMode.NONE),
+            document=node.ref_doc_id or "",
+            node=node.node_id,
+            metadata=node.metadata,
+        )
+        for node in nodes
     )
-    return Space(pieces, vectors)
-
-
-def _text(node: Any) -> str:
-    from llama_index.core.schema import MetadataMode
-
-    return str(node.get_content(metadata_mode=MetadataMode.NONE))
+    return Space(tuple(pieces), vectors)
 
 
 def document_space(nodes: Space) -> Space:
-    """The documents that nodes are of, in the order in which they come.
+    """The documents of nodes, in the order of their first nodes.
 
-    A document's vector is the mean of its nodes' directions, each weighted by the node's length in characters, so
-    that a last node of one line does not count like a page. Its metadata is what its nodes have in common. A node
-    of no document is a document of its own.
+    A document's vector is the mean of its nodes' directions, weighted by their length in characters, so that a last
+    node of one line does not count like a page. Its metadata is what all its nodes have in common. A node without a
+    document is a document of its own.
     """
     names = [piece.document or piece.node for piece in nodes.pieces]
-    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    places = np.array([number[name] for name in names], dtype=np.int64)
+    rows = {name: row for row, name in enumerate(dict.fromkeys(names))}
     weights = np.array([max(1, len(piece.text)) for piece in nodes.pieces], dtype=np.float64)
-    sums = np.zeros((len(number), nodes.vectors.shape[1]))
-    np.add.at(sums, places, nodes.directions * weights[:, None])
-    shared: list[dict[str, Any]] = [{} for _ in number]
-    first = [True] * len(number)
-    for piece, place in zip(nodes.pieces, places.tolist()):
-        if first[place]:
-            shared[place], first[place] = dict(piece.metadata), False
-        else:
-            theirs = piece.metadata
-            shared[place] = {key: value for key, value in shared[place].items() if theirs.get(key, _ABSENT) == value}
-    pieces = tuple(Piece(name, document=name, metadata=shared[place]) for name, place in number.items())
+    sums = np.zeros((len(rows), nodes.vectors.shape[1]))
+    np.add.at(sums, np.array([rows[name] for name in names], dtype=np.int64), nodes.directions * weights[:, None])
+    metadata: dict[str, dict[str, Any]] = {}
+    for name, piece in zip(names, nodes.pieces):
+        common = metadata.setdefault(name, dict(piece.metadata))
+        metadata[name] = {
+            key: value for key, value in common.items() if key in piece.metadata and piece.metadata[key] == value
+        }
+    pieces = tuple(Piece(name, document=name, metadata=metadata[name]) for name in rows)
     return Space(pieces, directions(sums))

@@ -1,4 +1,4 @@
-"""A map: pieces of text as points in the plane, coloured by group, with a question and its hits."""
+"""Maps: pieces of text as points in two dimensions, coloured by group, with a question and its hits."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .space import Piece, Space
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# By Okabe and Ito, whom those who do not see red or green can tell apart (https://jfly.uni-koeln.de/color/), without
-# black and yellow, which one of the two backgrounds would swallow. With the shapes there are 18 groups to tell apart.
+# The palette of Okabe and Ito, for colour-blind readers (https://jfly.uni-koeln.de/color/), without black and yellow,
+# which have too little contrast on one of the two backgrounds. With the shapes it distinguishes 18 groups.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 SHAPES = ("circle", "square", "triangle")
 OTHERS = "#8a8a8a"
-MOST_GROUPS = len(COLOURS) * len(SHAPES)
+MAX_GROUPS = len(COLOURS) * len(SHAPES)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Points that are drawn alike; `colour` and `shape` are of `COLOURS` and `SHAPES`, grey for the many small ones."""
+    """Points drawn alike: a colour of `COLOURS` and a shape of `SHAPES`; grey for the merged smallest groups."""
 
     name: str
     count: int
@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Hit:
-    """A point that was found for the question, by its number on the map; the score is None where there is none."""
+    """A point among the results for the question: its index on the map, and its score if it has one."""
 
     number: int
     score: float | None
@@ -44,7 +44,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class MapQuery:
-    """A question on a map, and what was found for it, best first."""
+    """A question on a map, with its hits, best first."""
 
     text: str
     point: tuple[float, float]
@@ -53,10 +53,10 @@ class MapQuery:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """What is drawn.
+    """The content of a drawing.
 
-    `of` says what the points are, such as `nodes`; `groups` are what the legend says and `group_of` the number of
-    each point's group; without groups both are empty. `labelled`: whether the points have names worth writing.
+    `of` names the points, such as `nodes`. `groups` are the legend, `group_of` is the index of each point's group;
+    both are empty without groups. `labelled` draws the texts beside the points.
     """
 
     of: str
@@ -65,7 +65,7 @@ class Map:
     colour_by: str
     groups: tuple[Group, ...]
     group_of: tuple[int, ...]
-    asked: MapQuery | None
+    query: MapQuery | None
     labelled: bool
 
     @property
@@ -79,14 +79,14 @@ class Map:
 
     @property
     def method(self) -> str:
-        """How it was made, and what it shows of the truth, in words."""
-        if self.projection.explained is None:
-            return "UMAP: neighbours stay together; distances between groups say little"
-        across, up = self.projection.explained
-        return f"PCA: {across:.1%} of the variance across, {up:.1%} up; the rest is not to be seen here"
+        """The projection and its limits, for a reader."""
+        if self.projection.explained_variance is None:
+            return "UMAP: keeps neighbours together; distances between groups mean little"
+        horizontal, vertical = self.projection.explained_variance
+        return f"PCA: {horizontal:.1%} of the variance horizontally, {vertical:.1%} vertically; the rest is not shown"
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
+        """Plain data for JSON."""
         points = [
             {
                 "text": piece.text,
@@ -94,26 +94,26 @@ class Map:
                 "node": piece.node,
                 "x": float(x),
                 "y": float(y),
-                "group": self.groups[self.group_of[number]].name if self.groups else "",
+                "group": self.groups[self.group_of[index]].name if self.groups else "",
             }
-            for number, (piece, (x, y)) in enumerate(zip(self.pieces, self.points))
+            for index, (piece, (x, y)) in enumerate(zip(self.pieces, self.points))
         ]
-        asked = None
-        if self.asked is not None:
-            asked = {
-                "text": self.asked.text,
-                "x": self.asked.point[0],
-                "y": self.asked.point[1],
-                "hits": [{"point": hit.number, "score": hit.score} for hit in self.asked.hits],
+        question = None
+        if self.query is not None:
+            question = {
+                "text": self.query.text,
+                "x": self.query.point[0],
+                "y": self.query.point[1],
+                "hits": [{"point": hit.number, "score": hit.score} for hit in self.query.hits],
             }
-        explained = self.projection.explained
+        variance = self.projection.explained_variance
         return {
             "of": self.of,
             "method": self.projection.method,
-            "explained_variance": None if explained is None else list(explained),
+            "explained_variance": None if variance is None else list(variance),
             "colour_by": self.colour_by,
             "points": points,
-            "question": asked,
+            "question": question,
         }
 
 
@@ -128,50 +128,49 @@ def make_map(
     hits: Sequence[Hit] = (),
     labelled: bool = False,
 ) -> Map:
-    """Lay a space out and group it.
+    """Project a space to two dimensions and group its pieces.
 
     Args:
-        space: What is drawn.
-        of: What the points are called.
+        space: The pieces to draw.
+        of: The name of the points in the title.
         method: `pca` or `umap`; see `project`.
         colour_by: `document`, a metadata key, or empty for one colour.
         question: Its text.
         question_vector: Its vector, shape (dimension,); without it no question is drawn.
-        hits: What was found for it.
-        labelled: Whether the points' texts are short enough to be written beside them.
+        hits: Its hits.
+        labelled: Draw the texts beside the points; they should be short.
 
     Raises:
-        QuestionError: There is nothing to draw, or no piece has that metadata.
+        QuestionError: The space is empty, or no piece has that metadata.
     """
     projection = project(space, method)
     groups, group_of = group_by(space.pieces, colour_by)
-    asked = None
+    query = None
     if question_vector is not None:
-        x, y = projection.place(np.asarray(question_vector)[None, :])[0]
-        asked = MapQuery(question, (float(x), float(y)), tuple(hits))
-    return Map(of, space.pieces, projection, colour_by, groups, group_of, asked, labelled)
+        x, y = projection.transform(np.asarray(question_vector)[None, :])[0]
+        query = MapQuery(question, (float(x), float(y)), tuple(hits))
+    return Map(of, space.pieces, projection, colour_by, groups, group_of, query, labelled)
 
 
 def group_by(pieces: Sequence[Piece], key: str) -> tuple[tuple[Group, ...], tuple[int, ...]]:
-    """The groups by size, and the number of each piece's group; the smallest share one where there are too many."""
+    """Groups by descending size and the index of each piece's group; the smallest are merged above `MAX_GROUPS`."""
     if not key:
         return (), ()
     if key == "document":
         names = [piece.document or "(no document)" for piece in pieces]
     else:
-        if not any(key in piece.metadata for piece in pieces):
-            known = sorted({name for piece in pieces for name in piece.metadata})
-            listing = f"what there is: document, {', '.join(known)}" if known else "there is none; document always is"
-            raise QuestionError(f"nothing here has metadata {key!r}; {listing}")
+        keys = sorted({name for piece in pieces for name in piece.metadata})
+        if key not in keys:
+            raise QuestionError(f"no piece has metadata {key!r}; available: {', '.join(['document', *keys])}")
         names = [str(piece.metadata.get(key, "(none)")) for piece in pieces]
     counts = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
-    shown = counts if len(counts) <= MOST_GROUPS else counts[: MOST_GROUPS - 1]
+    separate = counts if len(counts) <= MAX_GROUPS else counts[: MAX_GROUPS - 1]
     groups = [
-        Group(name, count, COLOURS[place % len(COLOURS)], SHAPES[place // len(COLOURS)])
-        for place, (name, count) in enumerate(shown)
+        Group(name, count, COLOURS[index % len(COLOURS)], SHAPES[index // len(COLOURS)])
+        for index, (name, count) in enumerate(separate)
     ]
-    rest = counts[len(shown) :]
-    if rest:
-        groups.append(Group(f"{len(rest)} others", sum(count for _, count in rest), OTHERS, SHAPES[0]))
-    number = {name: place for place, (name, _) in enumerate(shown)}
-    return tuple(groups), tuple(number.get(name, len(shown)) for name in names)
+    merged = counts[len(separate) :]
+    if merged:
+        groups.append(Group(f"{len(merged)} others", sum(count for _, count in merged), OTHERS, SHAPES[0]))
+    index_of = {name: index for index, (name, _) in enumerate(separate)}
+    return tuple(groups), tuple(index_of.get(name, len(separate)) for name in names)

@@ -1,4 +1,4 @@
-"""A map as one HTML page that needs nothing else: no server, no network, no other file."""
+"""A map as one self-contained HTML page: no server, no network, no other file."""
 
 from __future__ import annotations
 
@@ -15,56 +15,52 @@ import numpy as np
 from .map import OTHERS, Map
 from .space import shortened
 
-_CHARACTERS = 400  # of a text that the page shows
-_MANY = 10_000  # points, from which on a text is cut shorter, so that the page stays small enough to be opened
+_MAX_CHARACTERS = 400  # of each text
+_LARGE_MAP = 10_000  # points; with more, texts are cut to half of that, so that browsers can open the page
 _UNSAFE = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def map_page(drawn: Map) -> str:
-    """The page.
+    """The HTML of the page.
 
-    Texts go into it as JSON in which no character can end the element that holds it, and the page shows them as
-    text only. Its own script is the only one that a browser runs: the page says so by the hash of the script.
+    The texts are embedded as JSON without characters that could end the script element. The content security policy
+    contains the hash of the page's own script, so a browser runs no other.
     """
     template = (files("rag_plugin") / "templates" / "map.html").read_text(encoding="utf-8")
-    script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)
-    style = re.search(r"<style>(.*?)</style>", template, re.DOTALL)
-    assert script is not None
-    assert style is not None
-    policy = f"default-src 'none'; script-src '{_hash(script[1])}'; style-src '{_hash(style[1])}'"
+    script, style = (_hash_of_element(template, tag) for tag in ("script", "style"))
+    policy = f"default-src 'none'; script-src '{script}'; style-src '{style}'"
     values = {"POLICY": policy, "TITLE": html.escape(drawn.title), "DATA": json_for_html(_data(drawn))}
-    # In one pass, so that a text which looks like a place holder stays a text.
-    return re.sub(r"@@(POLICY|TITLE|DATA)@@", lambda found: values[found[1]], template)
+    # In one pass, so that a text that looks like a placeholder is not replaced.
+    return re.sub(r"@@(POLICY|TITLE|DATA)@@", lambda match: values[match[1]], template)
 
 
-def json_for_html(data: Any) -> str:
-    """JSON that can stand in a script element: whatever a text says, it does not end it."""
+def json_for_html(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script element that contains it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return re.sub("[<>&\u2028\u2029]", lambda found: _UNSAFE[found[0]], text)
+    return re.sub("[<>&\u2028\u2029]", lambda match: _UNSAFE[match[0]], text)
 
 
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _hash_of_element(template: str, tag: str) -> str:
+    match = re.search(rf"<{tag}>(.*?)</{tag}>", template, re.DOTALL)
+    assert match is not None
+    return "sha256-" + base64.b64encode(hashlib.sha256(match[1].encode()).digest()).decode()
 
 
 def _data(drawn: Map) -> dict[str, Any]:
-    points = drawn.points
-    asked = drawn.asked
-    every = points if asked is None else np.vstack([points, asked.point])
-    low, high = every.min(axis=0), every.max(axis=0)
+    points, query = drawn.points, drawn.query
+    everything = points if query is None else np.vstack([points, query.point])
+    low, high = everything.min(axis=0), everything.max(axis=0)
     size = float((high - low).max()) or 1.0
-    scaled = np.round((points - (low + high) / 2) / size, 5) + 0.0  # into -0.5 to 0.5
-    most = _CHARACTERS if len(points) <= _MANY else _CHARACTERS // 2
+    scaled = np.round((everything - (low + high) / 2) / size, 5) + 0.0  # to -0.5 to 0.5; + 0.0 removes negative zeros
+    max_characters = _MAX_CHARACTERS if len(points) <= _LARGE_MAP else _MAX_CHARACTERS // 2
     documents = list(dict.fromkeys(piece.document for piece in drawn.pieces))
-    number = {name: place for place, name in enumerate(documents)}
-    named = {piece.text for piece in drawn.pieces} <= set(documents)  # a document's text is its name
-    groups = [{"name": shortened(g.name, 80), "count": g.count, "colour": g.colour, "shape": g.shape}
-              for g in drawn.groups]  # fmt: skip
+    index_of = {name: index for index, name in enumerate(documents)}
+    are_documents = {piece.text for piece in drawn.pieces} <= set(documents)  # a document's text is its name
     question = None
-    if asked is not None:
-        x, y = np.round((np.array(asked.point) - (low + high) / 2) / size, 5) + 0.0
-        hits = [[hit.number, None if hit.score is None else round(hit.score, 3)] for hit in asked.hits]
-        question = {"text": asked.text, "x": float(x), "y": float(y), "hits": hits}
+    if query is not None:
+        x, y = scaled[-1].tolist()
+        hits = [[hit.number, None if hit.score is None else round(hit.score, 3)] for hit in query.hits]
+        question = {"text": query.text, "x": x, "y": y, "hits": hits}
     return {
         "title": drawn.title,
         "of": drawn.of,
@@ -72,17 +68,19 @@ def _data(drawn: Map) -> dict[str, Any]:
         "colourBy": drawn.colour_by,
         "labelled": drawn.labelled,
         "plain": OTHERS,
-        "groups": groups,
-        "x": scaled[:, 0].tolist(),
-        "y": scaled[:, 1].tolist(),
+        "groups": [
+            {"name": shortened(group.name, 80), "count": group.count, "colour": group.colour, "shape": group.shape}
+            for group in drawn.groups
+        ],
+        "x": scaled[: len(points), 0].tolist(),
+        "y": scaled[: len(points), 1].tolist(),
         "group": list(drawn.group_of),
-        "text": [_cut(piece.text, most) for piece in drawn.pieces],
-        "documents": [] if named else documents,
-        "document": [] if named else [number[piece.document] for piece in drawn.pieces],
+        "text": [_cut(piece.text.strip(), max_characters) for piece in drawn.pieces],
+        "documents": [] if are_documents else documents,
+        "document": [] if are_documents else [index_of[piece.document] for piece in drawn.pieces],
         "question": question,
     }
 
 
-def _cut(text: str, most: int) -> str:
-    text = text.strip()
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+def _cut(text: str, max_characters: int) -> str:
+    return text if len(text) <= max_characters else text[: max_characters - 1].rstrip() + "…"

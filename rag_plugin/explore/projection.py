@@ -1,4 +1,4 @@
-"""Vectors in two dimensions."""
+"""Projection of vectors to two dimensions."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ if TYPE_CHECKING:
 
 Method = Literal["pca", "umap"]
 METHODS: tuple[Method, ...] = get_args(Method)
-_FEWEST = 5  # points that UMAP can make a neighbourhood of
+_MIN_UMAP_POINTS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Points in the plane.
+    """Points in two dimensions.
 
-    `points` are float64 of shape (n, 2). `explained` is the share of the variance that each axis shows, between 0
-    and 1; None where the method knows none. `place` gives other vectors, shape (m, dimension), their points in the
-    same plane, shape (m, 2).
+    `points` are float64, shape (n, 2). `explained_variance` is the share of the variance on each axis, between 0 and
+    1; None for UMAP. `transform` projects other vectors, shape (m, dimension), to points, shape (m, 2).
     """
 
     method: Method
     points: NDArray[np.float64]
-    explained: tuple[float, float] | None
-    place: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]
+    explained_variance: tuple[float, float] | None
+    transform: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]
 
 
 def project(space: Space, method: Method = "pca") -> Projection:
-    """Lay a space out in two dimensions; the lengths of its vectors do not count.
+    """Project the directions of a space's vectors to two dimensions.
 
     Args:
         space: At least one piece.
-        method: `pca` keeps as much of the variance as two dimensions can, and is the same everywhere. `umap` keeps
-            neighbours together, says nothing by its distances, and needs the extra `umap`.
+        method: `pca` keeps the largest variance and is deterministic. `umap` keeps neighbours together, its distances
+            mean little, and it needs the extra `umap`.
 
     Raises:
         QuestionError: The space is empty, or too small for UMAP.
@@ -56,10 +55,10 @@ def project(space: Space, method: Method = "pca") -> Projection:
 
 def _pca(vectors: NDArray[np.float32]) -> Projection:
     exact = vectors.astype(np.float64)
-    middle = exact.mean(axis=0)
-    centred = exact - middle
+    mean = exact.mean(axis=0)
+    centred = exact - mean
     count, dimension = centred.shape
-    # The eigenvectors of the smaller of the two squares; a singular value decomposition of all takes ten times longer.
+    # Eigenvectors of the smaller of the two Gram matrices; a full singular value decomposition takes ten times longer.
     if count >= dimension:
         values, axes = np.linalg.eigh(centred.T @ centred)
         axes = axes[:, ::-1][:, :2]
@@ -70,32 +69,34 @@ def _pca(vectors: NDArray[np.float32]) -> Projection:
         axes = np.where(norms > 1e-9, axes / np.where(norms > 1e-9, norms, 1.0), 0.0)
     if axes.shape[1] < 2:
         axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
-    # An axis has no right way round: the number that is largest is the one that is above zero.
+    # The sign of an eigenvector is arbitrary; its largest component becomes positive.
     largest = axes[np.abs(axes).argmax(axis=0), [0, 1]]
     axes = axes * np.where(largest < 0, -1.0, 1.0)
     values = np.pad(np.maximum(values[::-1], 0.0), (0, 2))
     total = float(values.sum())
-    tiny = total <= 1e-12 * max(1, count)  # all in one place
-    explained = (0.0, 0.0) if tiny else (float(values[0] / total), float(values[1] / total))
-    if tiny:
+    explained = (0.0, 0.0)
+    if total > 1e-12 * max(1, count):
+        explained = (float(values[0] / total), float(values[1] / total))
+    else:  # all points are equal
         axes = np.zeros_like(axes)
 
-    def place(others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        return (directions(others).astype(np.float64) - middle) @ axes  # type: ignore[no-any-return]
+    def transform(others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        projected: NDArray[np.float64] = (directions(others).astype(np.float64) - mean) @ axes
+        return projected
 
-    return Projection("pca", centred @ axes, explained, place)
+    return Projection("pca", centred @ axes, explained, transform)
 
 
 def _umap(vectors: NDArray[np.float32]) -> Projection:
-    if len(vectors) < _FEWEST:
-        raise QuestionError(f"UMAP needs {_FEWEST} points at least, and there are {len(vectors)}; take the method pca")
+    if len(vectors) < _MIN_UMAP_POINTS:
+        raise QuestionError(f"UMAP needs at least {_MIN_UMAP_POINTS} points, got {len(vectors)}; use the method pca")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its packages deprecate each other
+        warnings.simplefilter("ignore")  # deprecation warnings of its dependencies
         try:
             import umap
         except ImportError as error:
             raise MissingPackage("the method 'umap'", "umap-learn", '"rag-plugin[umap]"') from error
-        # One thread and a seed: the same points each time.
+        # A seed and one thread make it deterministic.
         reducer = umap.UMAP(
             n_components=2,
             n_neighbors=min(15, len(vectors) - 1),
@@ -106,9 +107,9 @@ def _umap(vectors: NDArray[np.float32]) -> Projection:
         )
         points = np.asarray(reducer.fit_transform(vectors), dtype=np.float64)
 
-    def place(others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    def transform(others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(reducer.transform(directions(others)), dtype=np.float64)
 
-    return Projection("umap", points, None, place)
+    return Projection("umap", points, None, transform)

@@ -1,4 +1,4 @@
-"""Texts as points in a space: which are near, and how near."""
+"""Texts as points in a vector space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..components.encoders.matrix import encode_documents
-from ..errors import ComponentError, QuestionError
+from ..errors import ComponentError, QuestionError, has_lone_surrogate
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Piece:
     """A piece of text that has a vector.
 
-    `text` is what it says, or what it is called where it is a document or a concept. `context` is the text that
-    it was read in, of which it is `context[start : start + len(text)]`; empty where it was read alone. `document`
-    and `node` are the ids of what it comes from in an index, and empty otherwise.
+    `text` is its content, or the name of a document or concept. `context` is the text in which it was encoded, with
+    `text == context[start : start + len(text)]`; it is empty for a text encoded alone. `document` and `node` are ids
+    in an index, or empty.
     """
 
     text: str
@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A piece with its nearness: the cosine of the angle between its vector and what was asked about."""
+    """A piece with the cosine of its vector and the query's."""
 
     piece: Piece
     score: float
@@ -48,11 +48,11 @@ class Space:
     """Pieces of text with their vectors.
 
     Args:
-        pieces: What the points are.
-        vectors: Float32, shape (len(pieces), dimension), as the encoder gave them.
+        pieces: One for each vector.
+        vectors: The encoder's output, float32, shape (len(pieces), dimension).
 
     Raises:
-        ComponentError: A vector holds something that is no finite number; the message names the piece.
+        ComponentError: A vector contains NaN or infinity; the message contains its text.
     """
 
     pieces: tuple[Piece, ...]
@@ -60,11 +60,11 @@ class Space:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.pieces):
-            raise ValueError(f"{len(self.pieces)} pieces, and vectors of the shape {self.vectors.shape}")
+            raise ValueError(f"{len(self.pieces)} pieces do not fit vectors of shape {self.vectors.shape}")
         finite = np.isfinite(self.vectors).all(axis=1)
         if not finite.all():
             text = self.pieces[int(finite.argmin())].text
-            raise ComponentError(f"the encoder's vector of {shortened(text)!r} is not made of finite numbers")
+            raise ComponentError(f"the encoder's vector of {shortened(text)!r} contains NaN or infinity")
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -75,111 +75,118 @@ class Space:
 
     @cached_property
     def directions(self) -> NDArray[np.float32]:
-        """The vectors scaled to length 1, shape (len(self), dimension); a vector of zeros stays one."""
+        """The vectors scaled to length 1, shape (len(self), dimension); zero vectors stay zero."""
         return directions(self.vectors)
 
-    def select(self, numbers: Iterable[int]) -> Space:
-        """The pieces with these numbers, in this order."""
-        chosen = list(numbers)
-        return Space(tuple(self.pieces[number] for number in chosen), self.vectors[chosen])
+    def select(self, indices: Iterable[int]) -> Space:
+        """The pieces at these indices, in this order."""
+        rows = list(indices)
+        return Space(tuple(self.pieces[row] for row in rows), self.vectors[rows])
 
     def similarity(self, other: Space | None = None) -> NDArray[np.float32]:
-        """The cosine of each piece here with each of `other` (unset: of this space).
+        """The cosine of each piece with each piece of `other`; None: of this space.
 
         Returns:
-            Shape (len(self), len(other)), between -1 and 1; with a vector of zeros it is 0.
+            Shape (len(self), len(other)), between -1 and 1; 0 for zero vectors.
         """
         other = self if other is None else other
         if not len(self) or not len(other):
             return np.zeros((len(self), len(other)), dtype=np.float32)
-        mine, theirs = self.directions, other.directions
-        if mine.shape[1] != theirs.shape[1]:
-            raise ValueError(f"vectors of {mine.shape[1]} numbers and of {theirs.shape[1]} are of different encoders")
-        return np.clip(mine @ theirs.T, -1.0, 1.0)
+        left, right = self.directions, other.directions
+        if left.shape[1] != right.shape[1]:
+            raise ValueError(f"vectors of dimensions {left.shape[1]} and {right.shape[1]} are from different encoders")
+        return np.clip(left @ right.T, -1.0, 1.0)
 
     def nearest(
-        self, vector: NDArray[np.floating[Any]], top_k: int = 10, *, leave_out: Collection[str] = (), each: bool = True
+        self,
+        vector: NDArray[np.floating[Any]],
+        top_k: int = 10,
+        *,
+        exclude: Collection[str] = (),
+        distinct: bool = False,
     ) -> list[Neighbour]:
-        """The pieces whose vectors point most nearly the same way, best first.
+        """The pieces with the highest cosines, best first.
 
         Args:
-            vector: Shape (dimension,), of any length.
-            top_k: The most to return.
-            leave_out: Texts that are not wanted, in whatever case they are written.
-            each: Whether of equal texts each one counts; false: only the nearest of them.
+            vector: The query, shape (dimension,), of any length.
+            top_k: Maximum number of results.
+            exclude: Texts to leave out, ignoring case.
+            distinct: Return only the nearest of equal texts.
 
         Raises:
-            QuestionError: There is nothing here, or the vector is all zeros and so points nowhere.
+            QuestionError: The space is empty, or the vector is zero.
         """
         if not len(self):
             raise QuestionError("there is nothing to compare with")
         direction = directions(np.asarray(vector, dtype=np.float64)[None, :])[0]
         if not direction.any():
-            raise QuestionError("a vector of zeros points nowhere, so nothing is near to it")
+            raise QuestionError("a zero vector has no direction, so it has no neighbours")
         scores = np.clip(self.directions @ direction, -1.0, 1.0)
-        unwanted = {same_text(text) for text in leave_out}
-        found: list[Neighbour] = []
-        for number in np.argsort(-scores, kind="stable").tolist():
-            if len(found) >= top_k:
+        skipped = {normalized(text) for text in exclude}
+        neighbours: list[Neighbour] = []
+        for row in np.argsort(-scores, kind="stable").tolist():
+            if len(neighbours) >= top_k:
                 break
-            if unwanted or not each:
-                name = same_text(self.pieces[number].text)
-                if name in unwanted:
+            if skipped or distinct:
+                name = normalized(self.pieces[row].text)
+                if name in skipped:
                     continue
-                if not each:
-                    unwanted.add(name)
-            found.append(Neighbour(self.pieces[number], float(scores[number])))
-        return found
+                if distinct:
+                    skipped.add(name)
+            neighbours.append(Neighbour(self.pieces[row], float(scores[row])))
+        return neighbours
+
+
+def empty_space() -> Space:
+    return Space((), np.zeros((0, 0), dtype=np.float32))
 
 
 def directions(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Vectors scaled to length 1, row by row; a vector of zeros stays one."""
-    exact = np.asarray(vectors, dtype=np.float64)  # whose squares cannot overflow
+    """Vectors scaled to length 1, row by row; zero vectors stay zero."""
+    exact = np.asarray(vectors, dtype=np.float64)  # squares of float32 could overflow
     norms = np.linalg.norm(exact, axis=1, keepdims=True)
     return (exact / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
 
 def encode(encoder: BaseEmbedding, texts: Sequence[str] | Sequence[Piece]) -> Space:
-    """Give each text, read as a whole, its vector; of equal texts the encoder sees one.
+    """Encode each text as a whole; equal texts are encoded once.
 
     Raises:
-        QuestionError: A text is empty, or none that UTF-8 can hold.
-        ComponentError: The encoder does not give a finite vector for each.
+        QuestionError: A text is empty or not valid Unicode.
+        ComponentError: The encoder does not return one finite vector for each text.
     """
     pieces = tuple(text if isinstance(text, Piece) else Piece(text) for text in texts)
     check_texts([piece.text for piece in pieces])
-    unique = {text: number for number, text in enumerate(dict.fromkeys(piece.text for piece in pieces))}
-    if not unique:
-        return Space((), np.zeros((0, 0), dtype=np.float32))
-    vectors = np.asarray(encode_documents(encoder, list(unique)), dtype=np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(unique):
+    rows = {text: row for row, text in enumerate(dict.fromkeys(piece.text for piece in pieces))}
+    if not rows:
+        return empty_space()
+    vectors = np.asarray(encode_documents(encoder, list(rows)), dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(rows):
         name = type(encoder).__name__
-        raise ComponentError(f"the encoder {name} gave vectors of the shape {vectors.shape} for {len(unique)} texts")
-    return Space(pieces, vectors[[unique[piece.text] for piece in pieces]])
+        raise ComponentError(f"the encoder {name} returned vectors of shape {vectors.shape} for {len(rows)} texts")
+    return Space(pieces, vectors[[rows[piece.text] for piece in pieces]])
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """See to it that each text can be encoded.
+    """Check that each text can be encoded.
 
     Raises:
-        QuestionError: One cannot; the message says which.
+        QuestionError: A text is empty or not valid Unicode; the message contains its number.
     """
     for number, text in enumerate(texts, 1):
-        which = f"text {number} of {len(texts)}" if len(texts) > 1 else "the text"
+        name = f"text {number} of {len(texts)}" if len(texts) > 1 else "the text"
         if not text.strip():
-            raise QuestionError(f"{which} is empty")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise QuestionError(f"{which} holds half a surrogate pair: it was not read as UTF-8") from error
+            raise QuestionError(f"{name} is empty")
+        if has_lone_surrogate(text):
+            raise QuestionError(f"{name} contains a lone surrogate, so it is not UTF-8")
 
 
-def same_text(text: str) -> str:
-    """What two texts have in common that differ only in case, in spaces, or in how Unicode writes them."""
+def normalized(text: str) -> str:
+    """The text without differences in case, spaces and Unicode composition."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def shortened(text: str, most: int = 60) -> str:
-    """A text on one line, cut where it is too long."""
+def shortened(text: str, max_characters: int = 60) -> str:
+    """The text on one line, cut at a maximum length."""
     line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+    return line if len(line) <= max_characters else line[: max_characters - 1].rstrip() + "…"

@@ -1,8 +1,7 @@
-"""Vocabularies: words from a file or from the texts of an index, and their vectors, which are kept."""
+"""Vocabularies: words from a file or from the texts of an index, and their cached vectors."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import unicodedata
@@ -13,32 +12,30 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..errors import QuestionError
+from ..errors import QuestionError, one_line_reason
 from .cache import VectorCache
-from .space import Piece, Space, encode, same_text
+from .space import Piece, Space, encode, normalized
 from .spans import word_spans
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
-_log = logging.getLogger(__package__)
-
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a text file, each once, without those that are blank.
+    """The distinct lines of a text file, without blank ones.
 
     Raises:
-        QuestionError: There is no such file, it is not UTF-8, or nothing is in it.
+        QuestionError: The file cannot be read, is not UTF-8, or is empty.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise QuestionError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise QuestionError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8, a text a line") from error
-    lines = list(dict.fromkeys(line for line in (line.strip() for line in text.splitlines()) if line))
+        raise QuestionError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8, one text per line") from error
+    lines = list(dict.fromkeys(filter(None, map(str.strip, text.splitlines()))))
     if not lines:
-        raise QuestionError(f"{path} is empty; write a text a line")
+        raise QuestionError(f"{path} is empty; write one text per line")
     return lines
 
 
@@ -46,20 +43,19 @@ def read_concepts(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Concepts from a YAML or JSON file: names, each with a list of examples.
 
     Raises:
-        QuestionError: There is no such file, or something else is in it.
+        QuestionError: The file cannot be read, or its content has another form.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    form = f"{os.fspath(path)}: write names with lists of examples, such as  fruit: [apple, pear, plum]"
+    form = f"{path}: write names with lists of examples, such as  fruit: [apple, pear, plum]"
     try:
-        # JSON is YAML too.
+        # JSON is a subset of YAML.
         data = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise QuestionError(f"{os.fspath(path)}: {error.strerror}") from error
+        raise QuestionError(f"{path}: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError) as error:
-        first = " ".join(str(error).split())
-        raise QuestionError(f"{form} ({first})") from error
+        raise QuestionError(f"{form} ({one_line_reason(error)})") from error
     if not isinstance(data, dict) or not data:
         raise QuestionError(form)
     for name, examples in data.items():
@@ -69,56 +65,55 @@ def read_concepts(path: str | os.PathLike[str]) -> dict[str, list[str]]:
 
 
 def words_of(
-    texts: Iterable[str], most: int | None = None, *, by: Literal["frequency", "weight"] = "frequency"
+    texts: Iterable[str], limit: int | None = None, *, by: Literal["frequency", "weight"] = "frequency"
 ) -> list[str]:
-    """The words of some texts, each once in its most frequent form, without numbers and single letters.
+    """The distinct words of texts in their most frequent spelling, without numbers and single letters.
 
     Args:
         texts: Such as those of an index's nodes.
-        most: How many are wanted; unset, all.
-        by: What comes first: `frequency` is how often a word occurs; `weight` is that times the square of the
-            logarithm of all texts by the texts it is in, so that words which are everywhere come last.
+        limit: Maximum number of words; None: all.
+        by: The order, descending: `frequency`, or `weight`, which is the frequency times the squared inverse document
+            frequency, so that common words come last.
     """
-    forms: Counter[str] = Counter()
-    spread: Counter[str] = Counter()
+    spellings: Counter[str] = Counter()
+    document_frequency: Counter[str] = Counter()
     count = 0
     for text in texts:
-        found = [text[start:end] for start, end in word_spans(text)]
-        forms.update(found)
-        spread.update({same_text(word) for word in found})
+        words = [text[start:end] for start, end in word_spans(text)]
+        spellings.update(words)
+        document_frequency.update({normalized(word) for word in words})
         count += 1
     frequency: Counter[str] = Counter()
-    written: dict[str, str] = {}
-    for form, times in sorted(forms.items(), key=lambda item: (-item[1], item[0].swapcase())):
-        letters = [character for character in form if character.isalpha()]
-        if len(letters) > 1 or (letters and unicodedata.category(letters[0]) == "Lo"):
-            name = same_text(form)
-            written.setdefault(name, form)
-            frequency[name] += times
-    weight = {
-        name: times * (math.log((1 + count) / spread[name]) ** 2 if by == "weight" else 1.0)
-        for name, times in frequency.items()
-    }
-    order = sorted(frequency, key=lambda name: (-weight[name], name))
-    return [written[name] for name in order[:most]]
+    spelling_of: dict[str, str] = {}
+    for spelling, times in sorted(spellings.items(), key=lambda item: (-item[1], item[0].swapcase())):
+        letters = [character for character in spelling if character.isalpha()]
+        if len(letters) > 1 or (letters and unicodedata.category(letters[0]) == "Lo"):  # Lo: such as Chinese characters
+            word = normalized(spelling)
+            spelling_of.setdefault(word, spelling)
+            frequency[word] += times
+    weight: dict[str, float] = dict(frequency)
+    if by == "weight":
+        weight = {word: n * math.log((1 + count) / document_frequency[word]) ** 2 for word, n in frequency.items()}
+    order = sorted(weight, key=lambda word: (-weight[word], word))
+    return [spelling_of[word] for word in order[:limit]]
 
 
 def encode_vocabulary(encoder: BaseEmbedding, words: Sequence[str], *, cache: bool = True) -> Space:
-    """Give words their vectors, each word read alone; those that the cache knows are not encoded again.
+    """Encode words, each alone; cached ones are not encoded again.
 
     Args:
         encoder: Any LlamaIndex embedding.
-        words: Read as they are written.
-        cache: Keep the vectors in the user's cache folder, for the next time.
+        words: Encoded in this spelling.
+        cache: Store the vectors in the user's cache folder.
     """
     if not cache or not words:
         return encode(encoder, words)
-    kept = VectorCache.of(encoder)
-    unique = list(dict.fromkeys(words))
-    known = kept.read(unique)
-    new = [word for word in unique if word not in known]
-    if new:
-        space = encode(encoder, new)
-        known.update(zip(new, space.vectors))
-        kept.write(new, space.vectors)
-    return Space(tuple(Piece(word) for word in words), np.stack([known[word] for word in words]))
+    vector_cache = VectorCache.of(encoder)
+    distinct = list(dict.fromkeys(words))
+    vectors = vector_cache.read(distinct)
+    missing = [word for word in distinct if word not in vectors]
+    if missing:
+        space = encode(encoder, missing)
+        vectors.update(zip(missing, space.vectors))
+        vector_cache.write(missing, space.vectors)
+    return Space(tuple(Piece(word) for word in words), np.stack([vectors[word] for word in words]))

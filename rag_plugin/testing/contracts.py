@@ -6,7 +6,7 @@
         def make(self):
             return MyChunker()
 
-`make` may be a fixture as well. Each test states one rule; a failed one names the rule that a component breaks.
+`make` may be a fixture as well. Each test checks one rule, and its name states the rule.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class ChunkerContract:
             if node.start_char_idx is not None and node.end_char_idx is not None:
                 assert self.text[node.start_char_idx : node.end_char_idx] == node.text
 
-    def test_a_node_names_its_document(self) -> None:
+    def test_a_node_refers_to_its_document(self) -> None:
         assert {node.ref_doc_id for node in self._nodes(self.text)} == {"birds.md"}
 
     def test_the_same_text_is_split_in_the_same_way(self) -> None:
@@ -112,7 +112,7 @@ class ChunkerContract:
 
 
 class EncoderContract:
-    """`make` returns an encoder. `tolerance` is the least cosine between two vectors of one text."""
+    """`make` returns an encoder. `tolerance` is the minimum cosine of two vectors of one text."""
 
     tolerance = 0.999
     texts: Sequence[str] = ("A heron eats fish.", "Bread is baked at 240 degrees.", "x", "A heron eats fish. " * 40)
@@ -121,8 +121,8 @@ class EncoderContract:
         raise NotImplementedError
 
     def _equal(self, first: Any, second: Any) -> bool:
-        one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-        return bool(one @ other >= self.tolerance * np.linalg.norm(one) * np.linalg.norm(other))
+        left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        return bool(left @ right >= self.tolerance * np.linalg.norm(left) * np.linalg.norm(right))
 
     def test_a_matrix_has_a_float32_row_for_each_text(self) -> None:
         encoder = self.make()

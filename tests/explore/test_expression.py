@@ -1,4 +1,4 @@
-"""Sums of texts: what is read, what is written, what is refused."""
+"""The parser of sums of texts: valid input, output, and errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def terms(text: str) -> list[tuple[str, float]]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_sum_is_read(text: str, expected: list[tuple[str, float]]) -> None:
+def test_a_sum_is_parsed(text: str, expected: list[tuple[str, float]]) -> None:
     assert terms(text) == expected
 
 
@@ -55,26 +55,27 @@ def test_a_sum_is_read(text: str, expected: list[tuple[str, float]]) -> None:
     [
         ("", "the sum is empty; write it as  king - man + woman"),
         ("   ", "the sum is empty; write it as  king - man + woman"),
-        ("king -", "'king -', character 6: nothing stands behind the '-'"),
-        ("king - + man", "character 6: two signs in a row; a name that has a sign in it stands in quotes, such as"),
+        ("king -", "'king -', character 6: a term is missing after '-'"),
+        ("king - + man", "character 6: two signs in a row; quote a term that contains a sign, such as"),
         ("C++ - C", "character 3: two signs in a row"),
-        ('king - "man', "character 8: a quote is opened and not closed"),
-        ('"" + king', "character 1: there is nothing between the quotes"),
+        ('king - "man', "character 8: a quote is not closed"),
+        ('"" + king', "character 1: the quotes are empty"),
         ('"New York" city', "character 12: a + or - is missing before 'city'"),
-        ('king "man"', "character 6: a quote stands in the middle of a term; quote it whole"),
+        ('king "man"', "character 6: a quote in the middle of a term; quote the whole term"),
         ("king * 2", "character 6: a weight is a number before its term, such as 2 * king"),
-        ("2 *", "character 1: nothing stands behind '2 *'"),
+        ("2 *", "character 1: a term is missing after '2 *'"),
         ("2 * - king", "character 5: a term is missing"),
-        ("9" * 400 + " * king", "is too large a weight"),
+        ("9" * 400 + " * king", "... is too large"),
         ("a : b :: c", "write it as  man : king :: woman : ?"),
-        ("a : b :: c : d", "the question mark stands at the end"),
-        (": b :: c : ?", "the question mark stands at the end"),
+        ("a : b :: c : d", "the question mark is the last term"),
+        (": b :: c : ?", "the question mark is the last term"),
         ("a : b : c :: d : ?", "write it as  man : king :: woman : ?"),
+        ("a : b - c :: d : ?", "each part of a proportion is one term; write it as  man : king :: woman : ?"),
         ("a :: b :: c : ?", "write it as  man : king :: woman : ?"),
     ],
     ids=lambda value: value[:20],
 )
-def test_what_is_no_sum_is_refused_with_the_place(text: str, message: str) -> None:
+def test_invalid_input_is_an_error_with_its_position(text: str, message: str) -> None:
     with pytest.raises(QuestionError) as caught:
         parse_expression(text)
     assert message in str(caught.value)
@@ -85,19 +86,19 @@ weights = st.floats(min_value=1e-9, max_value=1e12).flatmap(lambda size: st.samp
 expressions = st.lists(st.builds(Term, names, weights | st.sampled_from([1.0, -1.0, 2.0])), min_size=1, max_size=5)
 
 
-@given(expressions.map(lambda found: Expression(tuple(found))))
+@given(expressions.map(lambda terms: Expression(tuple(terms))))
 @example(Expression((Term('a"b\\', -1.0), Term("- c", 0.5))))
 @example(Expression((Term("  spaced  out ", 1.0), Term("a::b", 2.0))))
-def test_what_is_written_is_read_back(expression: Expression) -> None:
+def test_a_printed_expression_parses_to_itself(expression: Expression) -> None:
     assert parse_expression(str(expression)) == expression
 
 
 @given(st.text(alphabet=st.sampled_from('ab -+*:"\\“”?2.\n−'), max_size=20))
-def test_any_text_is_read_or_refused_and_what_is_read_stands(text: str) -> None:
+def test_any_text_is_parsed_or_rejected_and_parsed_text_is_stable(text: str) -> None:
     try:
-        found = parse_expression(text)
+        expression = parse_expression(text)
     except QuestionError:
         return
-    assert found.terms
-    assert all(term.text.strip() for term in found.terms)
-    assert parse_expression(str(found)) == found
+    assert expression.terms
+    assert all(term.text.strip() for term in expression.terms)
+    assert parse_expression(str(expression)) == expression

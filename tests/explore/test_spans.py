@@ -1,4 +1,4 @@
-"""Characters, words, sentences and tokens: where they are, and the vectors that they have in their context."""
+"""Spans of characters, words, sentences and tokens, and their vectors in context."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ some_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_si
 BANKS = ["She sat on the bank of the river.", "The bank lent me money.", "I opened an account at a bank."]
 
 
-def at(text: str, spans: Any) -> list[str]:
+def parts(text: str, spans: Any) -> list[str]:
     return [text[start:end] for start, end in spans]
 
 
@@ -35,7 +35,7 @@ def covered(spans: Any) -> set[int]:
     return {place for start, end in spans for place in range(start, end)}
 
 
-# ---------------------------------------------------------------------------------- where
+# ---------------------------------------------------------------------------------- spans
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def covered(spans: Any) -> set[int]:
     ],
 )
 def test_words_are_letters_marks_and_digits(text: str, words: list[str]) -> None:
-    assert at(text, word_spans(text)) == words
+    assert parts(text, word_spans(text)) == words
 
 
 def test_sentences_end_at_their_points_and_at_blank_lines() -> None:
     text = "# Title\n\nThe heron came. He sat\ndown!  \n\n\n  東京は大きい。大阪も。Yes."
-    found = at(text, sentence_spans(text))
-    assert found == ["# Title", "The heron came.", "He sat\ndown!", "東京は大きい。", "大阪も。", "Yes."]
+    sentences = parts(text, sentence_spans(text))
+    assert sentences == ["# Title", "The heron came.", "He sat\ndown!", "東京は大きい。", "大阪も。", "Yes."]
 
 
 @settings(deadline=None)
@@ -78,7 +78,7 @@ def test_no_character_is_lost_or_doubled(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "phrase", "found"),
+    ("text", "phrase", "expected"),
     [
         ("The Bank's banker banks at the bank.", "bank", ["Bank", "bank"]),
         ("new\nYork, New  York", "New York", ["new\nYork", "New  York"]),
@@ -87,8 +87,8 @@ def test_no_character_is_lost_or_doubled(text: str) -> None:
         ("river", "bank", []),
     ],
 )
-def test_a_phrase_is_found_as_a_whole_word_in_any_case(text: str, phrase: str, found: list[str]) -> None:
-    assert at(text, find_spans(text, phrase)) == found
+def test_a_phrase_is_found_as_a_whole_word_in_any_case(text: str, phrase: str, expected: list[str]) -> None:
+    assert parts(text, find_spans(text, phrase)) == expected
 
 
 # ---------------------------------------------------------------------------------- tokens
@@ -96,9 +96,9 @@ def test_a_phrase_is_found_as_a_whole_word_in_any_case(text: str, phrase: str, f
 
 def test_token_vectors_are_the_models_own_last_hidden_state(minilm: Any) -> None:
     plain = minilm._model.encode(BANKS, output_value="token_embeddings")
-    for found, states in zip(token_vectors(minilm, BANKS), plain):
-        np.testing.assert_allclose(found.vectors, states.cpu().numpy()[1:-1], atol=1e-5)  # without [CLS] and [SEP]
-        assert " ".join(at(found.text, found.spans)) == found.text.replace(".", " .")
+    for tokens, states in zip(token_vectors(minilm, BANKS), plain):
+        np.testing.assert_allclose(tokens.vectors, states.cpu().numpy()[1:-1], atol=1e-5)  # without [CLS] and [SEP]
+        assert " ".join(parts(tokens.text, tokens.spans)) == tokens.text.replace(".", " .")
 
 
 @settings(max_examples=60, deadline=None)  # the first example loads what the model needs
@@ -108,11 +108,11 @@ def test_tokens_cover_characters_of_the_text_in_order(minilm: Any, texts: list[s
     for text in texts:
         if not text.strip():
             continue
-        (found,) = token_vectors(minilm, [text])
-        assert len(found.spans) == len(found.vectors)
-        assert all(0 <= start < end <= len(text) for start, end in found.spans)
-        assert [start for start, _ in found.spans] == sorted(start for start, _ in found.spans)
-        assert np.isfinite(found.vectors).all()
+        (tokens,) = token_vectors(minilm, [text])
+        assert len(tokens.spans) == len(tokens.vectors)
+        assert all(0 <= start < end <= len(text) for start, end in tokens.spans)
+        assert [start for start, _ in tokens.spans] == sorted(start for start, _ in tokens.spans)
+        assert np.isfinite(tokens.vectors).all()
         space = encode_pieces(minilm, [text], "word")
         for piece in space.pieces:
             assert text[piece.start : piece.start + len(piece.text)] == piece.text
@@ -125,16 +125,16 @@ spans_of_tokens = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 
 
 @given(spans_of_tokens, st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=6), st.integers(0, 99))
-def test_the_mean_of_a_span_is_that_of_the_tokens_that_reach_into_it(gaps: list[int], asked: Any, seed: int) -> None:
-    spans, place = [], 0
-    for gap in gaps:  # tokens one after the other, with spaces in between and one to three characters long
-        place += gap
-        spans.append((place, place + 1 + gap % 3))
-        place = spans[-1][1]
+def test_the_mean_of_a_span_is_that_of_the_overlapping_tokens(gaps: list[int], lengths: Any, seed: int) -> None:
+    spans, position = [], 0
+    for gap in gaps:  # tokens in order, with gaps between them and one to three characters long
+        position += gap
+        spans.append((position, position + 1 + gap % 3))
+        position = spans[-1][1]
     vectors = np.random.default_rng(seed).normal(size=(len(spans), 5)).astype(np.float32)
-    wanted = [(start, start + length) for start, length in asked]
-    found = TokenVectors("", tuple(spans), vectors).means(wanted)
-    for (start, end), mean in zip(wanted, found):
+    queries = [(start, start + length) for start, length in lengths]
+    means = TokenVectors("", tuple(spans), vectors).means(queries)
+    for (start, end), mean in zip(queries, means):
         inside = [vector for (a, b), vector in zip(spans, vectors) if a < end and b > start]
         if inside:
             np.testing.assert_allclose(mean, np.mean(inside, axis=0), atol=1e-5)
@@ -142,70 +142,70 @@ def test_the_mean_of_a_span_is_that_of_the_tokens_that_reach_into_it(gaps: list[
             assert np.isnan(mean).all()
 
 
-def short_sighted(limit: int, **settings: Any) -> Any:
+def encoder_with_limit(limit: int, **settings: Any) -> Any:
     from rag_plugin import load_config
 
     encoder = {"type": "huggingface", "model": MINILM, "device": "cpu", "max_length": limit, **settings}
     return load_config({"encoder": encoder}, provided=("reader", "store")).build("encoder")
 
 
-def test_a_text_longer_than_the_model_sees_loses_no_token(minilm: Any) -> None:
+def test_a_text_longer_than_the_limit_loses_no_token(minilm: Any) -> None:
     text = " ".join(f"word{number} by the river" for number in range(40))
-    encoder = short_sighted(20)
-    (whole,) = token_vectors(minilm, [text])
-    (found,) = token_vectors(encoder, [text])
-    assert found.spans == whole.spans
-    # The first window is what the model sees of the text if it cuts it, and its first half is taken from there.
-    (cut,) = encoder._model.encode([text], output_value="token_embeddings")
-    np.testing.assert_allclose(found.vectors[:9], cut.cpu().numpy()[1:10], atol=1e-5)
-    likeness = np.einsum("ij,ij->i", found.vectors, whole.vectors) / (
-        np.linalg.norm(found.vectors, axis=1) * np.linalg.norm(whole.vectors, axis=1)
+    encoder = encoder_with_limit(20)
+    (complete,) = token_vectors(minilm, [text])
+    (windowed,) = token_vectors(encoder, [text])
+    assert windowed.spans == complete.spans
+    # The first window equals the truncated text, and the first half of its tokens is taken from it.
+    (truncated,) = encoder._model.encode([text], output_value="token_embeddings")
+    np.testing.assert_allclose(windowed.vectors[:9], truncated.cpu().numpy()[1:10], atol=1e-5)
+    cosines = np.einsum("ij,ij->i", windowed.vectors, complete.vectors) / (
+        np.linalg.norm(windowed.vectors, axis=1) * np.linalg.norm(complete.vectors, axis=1)
     )
-    assert likeness.min() > 0.2
-    assert likeness.mean() > 0.6
-    # Each token has at least a quarter of a window on both sides, where the text has it: none is seen at an edge.
-    (last,) = encoder._model.encode([text[whole.spans[-18][0] :]], output_value="token_embeddings")
-    np.testing.assert_allclose(found.vectors[-5:], last.cpu().numpy()[-6:-1], atol=1e-5)
+    assert cosines.min() > 0.2
+    assert cosines.mean() > 0.6
+    # Each token has at least a quarter of a window as context on both sides, except at the ends of the text.
+    (last,) = encoder._model.encode([text[complete.spans[-18][0] :]], output_value="token_embeddings")
+    np.testing.assert_allclose(windowed.vectors[-5:], last.cpu().numpy()[-6:-1], atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [*range(1, 40)])
 def test_windows_of_any_length_of_text_fit_together(count: int) -> None:
-    from rag_plugin.explore.contextual import _joined, _Prepared, _Reader
+    from rag_plugin.explore.contextual import _TokenEncoder, _TokenizedText, merge_windows
 
-    reader = object.__new__(_Reader)
-    reader.longest = 9
-    windows = list(reader._windows(_Prepared([1], list(range(count)), [2], ())))
+    encoder = object.__new__(_TokenEncoder)
+    encoder.max_tokens = 9
+    windows = list(encoder.windows(_TokenizedText([1], list(range(count)), [2], ())))
     assert all(len(window) <= 7 for window in windows)
-    states = [(window, np.array([[place] for place in window], dtype=np.float32)) for window in windows]
-    assert _joined(count, states)[:, 0].tolist() == list(range(count))
+    states = [(window, np.array([[index] for index in window], dtype=np.float32)) for window in windows]
+    assert merge_windows(count, states)[:, 0].tolist() == list(range(count))
     assert len(windows) == 1 or count > 7
 
 
 def test_the_prompt_is_before_the_text_and_not_in_it(minilm: Any) -> None:
-    encoder = short_sighted(256, document_prompt="passage: ")
-    (found,) = token_vectors(encoder, [BANKS[0]])
+    encoder = encoder_with_limit(256, document_prompt="passage: ")
+    (tokens,) = token_vectors(encoder, [BANKS[0]])
     (plain,) = minilm._model.encode(["passage: " + BANKS[0]], output_value="token_embeddings")
-    assert at(BANKS[0], found.spans)[0] == "She"
-    np.testing.assert_allclose(found.vectors, plain.cpu().numpy()[3:-1], atol=1e-6)  # [CLS] passage :
+    assert parts(BANKS[0], tokens.spans)[0] == "She"
+    np.testing.assert_allclose(tokens.vectors, plain.cpu().numpy()[3:-1], atol=1e-6)  # [CLS] passage :
 
 
 def test_a_prompt_that_leaves_no_room_is_an_error() -> None:
-    with pytest.raises(ComponentError, match="the encoder sees 8 tokens, and its prompt takes 8"):
-        list(token_vectors(short_sighted(8, document_prompt="one two three four five six seven "), ["a b c"]))
+    with pytest.raises(ComponentError, match="the encoder's input is limited to 8 tokens, of which its prompt takes 8"):
+        list(token_vectors(encoder_with_limit(8, document_prompt="one two three four five six seven "), ["a b c"]))
 
 
-def test_an_encoder_without_tokens_says_so() -> None:
+def test_an_encoder_without_token_vectors_is_an_error() -> None:
     from llama_index.core import MockEmbedding
 
     with pytest.raises(ComponentError) as caught:
         encode_pieces(MockEmbedding(embed_dim=3), ["a"], "word")
     assert str(caught.value) == (
-        "the encoder MockEmbedding gives one vector for a whole text and none for its tokens; for tokens, words and "
-        "characters take a model of sentence-transformers (encoder: {type: huggingface, model: ...})"
+        "the encoder MockEmbedding has vectors of texts only, not of tokens; for tokens, words and characters use a "
+        "sentence-transformers model (encoder: {type: huggingface, model: ...})"
     )
 
 
-def test_tokens_do_not_disturb_an_encoder_at_work(minilm: Any) -> None:
+def test_token_vectors_leave_the_encoder_unchanged(minilm: Any) -> None:
     before = encode(minilm, BANKS).vectors
     state = minilm._model.tokenizer.backend_tokenizer.to_str()
     list(token_vectors(minilm, BANKS))
@@ -219,25 +219,25 @@ def test_tokens_do_not_disturb_an_encoder_at_work(minilm: Any) -> None:
 def test_the_same_word_has_another_vector_in_another_sentence(minilm: Any) -> None:
     space = encode_pieces(minilm, BANKS, "word", only="bank")
     river, lent, account = range(3)
-    found = space.similarity()
-    assert [piece.text for piece in space.pieces] == ["bank"] * 3
-    assert found[lent, account] > found[river, lent] > found[river, account]
+    similarity = space.similarity()
+    assert space.texts == ["bank"] * 3
+    assert similarity[lent, account] > similarity[river, lent] > similarity[river, account]
 
 
 def test_a_word_is_the_mean_of_its_tokens(minilm: Any) -> None:
     text = "An unbelievable lapwing."
     (tokens,) = token_vectors(minilm, [text])
     space = encode_pieces(minilm, [text], "word")
-    place = space.texts.index("lapwing")
-    parts = [vector for (start, end), vector in zip(tokens.spans, tokens.vectors) if start >= 16 and end <= 23]
-    assert len(parts) > 1
-    np.testing.assert_allclose(space.vectors[place], np.mean(parts, axis=0), atol=1e-6)
+    row = space.texts.index("lapwing")
+    vectors = [vector for (start, end), vector in zip(tokens.spans, tokens.vectors) if start >= 16 and end <= 23]
+    assert len(vectors) > 1
+    np.testing.assert_allclose(space.vectors[row], np.mean(vectors, axis=0), atol=1e-6)
     np.testing.assert_allclose(
         encode_pieces(minilm, [text], "character").vectors[2], tokens.means([(3, 4)])[0], atol=1e-6
     )
 
 
-def test_a_sentence_is_read_by_itself_and_a_text_as_a_whole(minilm: Any) -> None:
+def test_a_sentence_is_encoded_alone_and_a_text_as_a_whole(minilm: Any) -> None:
     text = "The heron eats fish. The oven is hot."
     sentences = encode_pieces(minilm, [text], "sentence")
     alone = encode(minilm, ["The heron eats fish.", "The oven is hot."]).vectors
@@ -260,13 +260,13 @@ def test_the_direction_of_a_text_below_a_sentence_is_that_of_its_tokens(minilm: 
         (["a river"], "word", "bank", "the word 'bank' is not in 'a river'"),
         (["a", " "], "text", None, "text 2 of 2 is empty"),
         (["\n"], "token", None, "the text is empty"),
-        (["a\udcff"], "text", None, "the text holds half a surrogate pair: it was not read as UTF-8"),
-        (["a\udcff"], "word", None, "the text holds half a surrogate pair: it was not read as UTF-8"),
+        (["a\udcff"], "text", None, "the text contains a lone surrogate, so it is not UTF-8"),
+        (["a\udcff"], "word", None, "the text contains a lone surrogate, so it is not UTF-8"),
         (["a"], "syllable", None, "there is no granularity 'syllable': text, sentence, word, token, character"),
-        (["a"], "token", "a", "a single word can be chosen at the granularity 'word' alone"),
+        (["a"], "token", "a", "a single word can only be selected with the granularity 'word'"),
     ],
 )
-def test_what_cannot_be_a_piece_is_refused(
+def test_invalid_pieces_are_an_error(
     minilm: Any, texts: list[str], granularity: Any, only: str | None, message: str
 ) -> None:
     with pytest.raises(QuestionError) as caught:
@@ -274,8 +274,8 @@ def test_what_cannot_be_a_piece_is_refused(
     assert str(caught.value) == message
 
 
-def test_a_text_that_the_tokenizer_makes_nothing_of_has_no_pieces(minilm: Any) -> None:
+def test_a_text_without_tokens_has_no_pieces(minilm: Any) -> None:
     assert encode_pieces(minilm, ["\u200b", "a river"], "word").texts == ["a", "river"]
     assert len(encode_pieces(minilm, ["\u200b"], "token")) == 0
-    with pytest.raises(QuestionError, match=r"the encoder's tokenizer makes nothing of '\\u200b'"):
+    with pytest.raises(QuestionError, match=r"the encoder's tokenizer produces no tokens for '\\u200b'"):
         vector_of(minilm, ["\u200b"], "token")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import DocumentError
+from ...errors import DocumentError, one_line_reason
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def extract(path: Path, document_id: str) -> str:
     except RecursionError as error:
         raise DocumentError(document_id, "the file is nested too deeply") from error
     except Exception as error:  # the seam to the format readers
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise DocumentError(document_id, f"it is broken: {type(error).__name__}: {reason}") from error
+        reason = f"{type(error).__name__}: {one_line_reason(error)}"
+        raise DocumentError(document_id, f"it is broken: {reason}") from error
 
 
 def _text(path: Path, document_id: str) -> str:
@@ -174,7 +174,7 @@ def _by_llama_index(name: str) -> Callable[[Path, str], str]:
             module = _llama_index_readers()
             pages = _loaded(getattr(module, name)(), path)
         except ImportError as error:
-            missing = error.name or str(error).partition("\n")[0]
+            missing = error.name or one_line_reason(error, first_line=True)
             extra = _EXTRA.get(path.suffix.lower(), "files")
             hint = f'pip install "rag-plugin[{extra}]"'
             raise DocumentError(document_id, f"this file type needs a package ({missing}): {hint}") from error

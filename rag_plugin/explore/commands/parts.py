@@ -1,4 +1,4 @@
-"""What the commands about meaning share: their options, and the encoder and the index that they need."""
+"""Shared by the commands about vectors: options, and access to the encoder and the index."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
     from ...components.assembly import Assembly
-    from .. import Piece, Space
+    from ..space import Piece, Space
+
+_MIN_WORDS_FOR_A_NOTE = 2_000
 
 model_option = click.option(
-    "--model", metavar="MODEL", help="An encoder to take instead of the config's: a hub id, a folder, or package:NAME."
+    "--model", metavar="MODEL", help="An encoder instead of the config's: a hub id, a folder, or package:NAME."
 )
-top_k_option = click.option("-k", "--top-k", type=click.IntRange(1), default=10, show_default=True, help="How many.")
+top_k_option = click.option(
+    "-k", "--top-k", type=click.IntRange(1), default=10, show_default=True, help="Maximum number of results."
+)
 vocabulary_option = click.option(
-    "--vocabulary", metavar="FILE", help="Look in this file, a word or text a line, and not in the index."
+    "--vocabulary", metavar="FILE", help="Search this file, one word or text per line, instead of the index."
 )
-sync_option = click.option("--sync/--no-sync", default=False, help="Bring the index in line with the documents first.")
+sync_option = click.option("--sync/--no-sync", default=False, help="Sync the index with the documents first.")
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
 def concept_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--concept and --concepts, handed on as `concepts`: examples by name."""
+    """Adds --concept and --concepts; the command's parameter `concepts` contains the examples by name."""
 
-    @click.option("--concept", "named", metavar="NAME=A,B,C", multiple=True, help="A concept by examples of it.")
-    @click.option(
-        "--concepts", "concept_file", metavar="FILE", help="Concepts from a file, YAML or JSON: names with lists."
-    )
+    @click.option("--concept", "pairs", metavar="NAME=A,B,C", multiple=True, help="A concept and examples of it.")
+    @click.option("--concepts", "concept_file", metavar="FILE", help="Concepts from YAML or JSON: names with lists.")
     @functools.wraps(function)
-    def with_concepts(*args: Any, named: tuple[str, ...], concept_file: str | None, **options: Any) -> Any:
+    def with_concepts(*args: Any, pairs: tuple[str, ...], concept_file: str | None, **options: Any) -> Any:
         concepts: dict[str, list[str]] = {}
         if concept_file is not None:
-            from .. import read_concepts
+            from ..vocabulary import read_concepts
 
             concepts.update(read_concepts(concept_file))
-        for text in named:
+        for text in pairs:
             name, _, examples = text.partition("=")
             parts = [part.strip() for part in examples.split(",") if part.strip()]
             if not name.strip() or not parts:
@@ -57,13 +59,13 @@ def concept_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def assembly_for(
     settings: Settings, model: str | None, *, needs_index: bool, sync: bool = False, **overrides: Any
 ) -> Assembly:
-    """What builds the encoder and, where it is needed, the store; neither is built here.
+    """The assembly for encoder and store; neither is built here.
 
     Args:
-        settings: What the common options said. The config may lack a reader, and a store if no index is needed.
-        model: An encoder instead of the config's; if no index is needed, there need not be a config at all.
+        settings: The common options. The config may lack a reader, and without `needs_index` a store.
+        model: An encoder instead of the config's; without `needs_index` no config is needed then.
         needs_index: Whether the command reads the index.
-        sync: Bring the index in line with the documents.
+        sync: Sync the index with the documents first.
         overrides: Settings of the config to change.
     """
     from ...config import load_config
@@ -83,53 +85,53 @@ def assembly_for(
     config = load_config(config, overrides=overrides)
     assembly = config.assemble()
     if sync:
-        with quiet_libraries():
-            from ...sync import sync as run
+        from ...sync import sync as run_sync
 
-            run(assembly, config.sync)
+        with quiet_libraries():
+            run_sync(assembly, config.sync)
     return assembly
 
 
 def encoder_of(assembly: Assembly) -> BaseEmbedding:
-    """The encoder, loaded with a word about what takes the time; of a command's calls the first one loads it."""
+    """The encoder; the first call loads it, with a message on a terminal."""
     with quiet_libraries():
         if "encoder" not in vars(assembly) and sys.stderr.isatty():
             note(click.style("loading the encoder ...", dim=True))
         return assembly.encoder
 
 
-def nodes_of(assembly: Assembly, *, checked: bool) -> Space:
-    """The index's nodes with their vectors; `checked`: which are this encoder's."""
+def nodes_of(assembly: Assembly, *, check_encoder: bool) -> Space:
+    """The index's nodes with their vectors; with `check_encoder`, it must be built by the config's encoder."""
+    from ..index import node_space
+
     with quiet_libraries():
-        if checked:
+        if check_encoder:
             from ...sync import check_index
 
             check_index(assembly)
-        from .. import node_space
-
         return node_space(assembly.store)
 
 
 def vocabulary_of(
-    assembly: Assembly, file: str | None, most: int | None = None, by: Literal["frequency", "weight"] = "frequency"
+    assembly: Assembly, file: str | None, limit: int | None = None, by: Literal["frequency", "weight"] = "frequency"
 ) -> Space:
     """The lines of a file, or the words of the index, with their vectors.
 
     Raises:
-        QuestionError: The file cannot be read, or the index has no words.
+        QuestionError: The file cannot be read, or the index contains no words.
     """
     from ...errors import QuestionError
-    from .. import encode_vocabulary, read_lines, words_of
+    from ..vocabulary import encode_vocabulary, read_lines, words_of
 
     if file is not None:
         words = read_lines(file)
     else:
-        words = words_of((piece.text for piece in nodes_of(assembly, checked=False).pieces), most, by=by)
+        words = words_of(nodes_of(assembly, check_encoder=False).texts, limit, by=by)
     if not words:
-        raise QuestionError("the index has no words")
+        raise QuestionError("the index contains no words")
     encoder = encoder_of(assembly)
-    if len(words) > 2_000 and sys.stderr.isatty():
-        note(click.style(f"looking at {len(words):,} words ...", dim=True))
+    if len(words) > _MIN_WORDS_FOR_A_NOTE and sys.stderr.isatty():
+        note(click.style(f"encoding {len(words):,} words ...", dim=True))
     return encode_vocabulary(encoder, words)
 
 
@@ -145,10 +147,10 @@ def piece_data(piece: Piece) -> dict[str, Any]:
     return data
 
 
-def in_context(piece: Piece, around: int = 28) -> str:
-    """A word in brackets with what is around it."""
+def in_context(piece: Piece, characters: int = 28) -> str:
+    """The piece in brackets, with some characters of its context on both sides."""
     end = piece.start + len(piece.text)
     before, after = piece.context[: piece.start], piece.context[end:]
-    left = before if len(before) <= around else "…" + before[-around:]
-    right = after if len(after) <= around else after[:around] + "…"
+    left = before if len(before) <= characters else "…" + before[-characters:]
+    right = after if len(after) <= characters else after[:characters] + "…"
     return " ".join(f"{left}[{piece.text}]{right}".split())
