@@ -7,6 +7,7 @@ damaged or locked, words are encoded again.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from platformdirs import user_cache_dir
 
 from ..components.encoders.matrix import pack, probe, unpack
-from ..components.model_files.cache_folder import cache_folder
 from .space import directions
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ CREATE TABLE IF NOT EXISTS word (
     seq INTEGER PRIMARY KEY, encoder INTEGER NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, UNIQUE (encoder, text)
 );
 """
+
+
+def cache_folder() -> Path:
+    """This user's cache folder: `RAG_PLUGIN_CACHE`, or `rag-plugin` in the system's folder for caches."""
+    return Path(os.environ.get("RAG_PLUGIN_CACHE") or user_cache_dir("rag-plugin", appauthor=False))
 
 
 @dataclass(frozen=True, eq=False)
