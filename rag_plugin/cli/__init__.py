@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import click
 
-from ..errors import ConfigError, RagPluginError
+from ..errors import ConfigError, RagPluginError, one_line_reason
 from .common import WORK_FAILED, WRONG_USE, OutputClosed, cli, note
 
 __all__ = ["cli", "main"]
@@ -44,7 +44,7 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         note("\nstopped; committed changes are kept")
         return 130
-    except Exception as error:  # the seam to the terminal
+    except Exception as error:  # without a traceback, unless --debug
         if debug:
             traceback.print_exc()
         if isinstance(error, ConfigError):
@@ -53,6 +53,6 @@ def _run() -> int:
         if isinstance(error, RagPluginError):
             note(f"error: {error}")
         else:
-            reason = " ".join(str(error).split()) or "no reason given"
-            note(f"error: {type(error).__name__}: {reason}" + ("" if debug else "\n(--debug shows the traceback)"))
+            hint = "" if debug else "\n(--debug shows the traceback)"
+            note(f"error: {type(error).__name__}: {one_line_reason(error)}{hint}")
         return WORK_FAILED

@@ -33,7 +33,7 @@ def info_command(settings: Settings, as_json: bool) -> None:
         "documents": f"{info.documents:,}",
         "nodes": f"{info.nodes:,}" + (f", vectors of {info.dimension} numbers" if info.dimension else ""),
         "search": f"{kind}; {recall}",
-        "words": f"BM25, language {info.language}" if info.lexical else "no lexical index (store.lexical: false)",
+        "lexical": f"BM25, language {info.language}" if info.lexical else "no lexical index (store.lexical: false)",
         "cached vectors": f"{info.cached_vectors:,} of removed nodes",
     }
     if info.not_in_snapshot:
@@ -43,9 +43,9 @@ def info_command(settings: Settings, as_json: bool) -> None:
     if info.writer:
         lines["writing"] = info.writer
     for slot in ("encoder", "chunker", "reader"):
-        described = info.fingerprint.get(slot)
-        if described:
-            lines[slot] = ", ".join(f"{key} {value}" for key, value in described.items() if value not in (None, ""))
+        identity = info.fingerprint.get(slot)
+        if identity:
+            lines[slot] = ", ".join(f"{key} {value}" for key, value in identity.items() if value not in (None, ""))
     for name, text in lines.items():
         click.echo(f"{name + ':':<14}{text}")
 

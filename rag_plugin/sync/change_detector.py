@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..components.readers.listing import check_document, content_hash, source_of
-from ..errors import DocumentError
+from ..errors import DocumentError, one_line_reason
 from ..protocols import DocumentRecord, Listed, Unlisted
 from .fingerprint import digest
 
@@ -131,9 +131,9 @@ class ChangeDetector:
             return self.splitter(document)
         except DocumentError:
             raise
-        except Exception as error:  # the seam to any chunker: one document must not stop the others
-            reason = " ".join(str(error).split()) or "no reason given"
-            raise DocumentError(document_id, f"it cannot be split: {type(error).__name__}: {reason}") from error
+        except Exception as error:  # of any chunker: one document must not stop the others
+            reason = f"{type(error).__name__}: {one_line_reason(error)}"
+            raise DocumentError(document_id, f"it cannot be split: {reason}") from error
 
     def _fail(self, document_id: str, reason: str) -> None:
         if self._on_error == "stop":

@@ -112,7 +112,7 @@ class ChunkerContract:
 
 
 class EncoderContract:
-    """`make` returns an encoder. `tolerance` is the least cosine between two vectors of one text."""
+    """`make` returns an encoder. `tolerance` is the minimum cosine between two vectors of one text."""
 
     tolerance = 0.999
     texts: Sequence[str] = ("A heron eats fish.", "Bread is baked at 240 degrees.", "x", "A heron eats fish. " * 40)
@@ -121,8 +121,8 @@ class EncoderContract:
         raise NotImplementedError
 
     def _equal(self, first: Any, second: Any) -> bool:
-        one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-        return bool(one @ other >= self.tolerance * np.linalg.norm(one) * np.linalg.norm(other))
+        a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        return bool(a @ b >= self.tolerance * np.linalg.norm(a) * np.linalg.norm(b))
 
     def test_a_matrix_has_a_float32_row_for_each_text(self) -> None:
         encoder = self.make()

@@ -394,7 +394,7 @@ def test_nothing_is_synced_unless_it_is_asked_for(config: Path, tmp_path: Path) 
 
 def test_an_index_of_another_encoder_is_not_searched(index: Path) -> None:
     message = refused("nearest", "fish", "--set", "encoder.max_length=9")
-    assert "was built by other settings" in message
+    assert "was built with other settings" in message
     assert "encoder.max_length" in message
 
 

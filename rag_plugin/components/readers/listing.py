@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ...errors import ComponentError, DocumentError, RagPluginError
+from ...errors import ComponentError, DocumentError, RagPluginError, has_lone_surrogate, one_line_reason
 from ...protocols import DocumentSource, Listed, Unlisted
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class _LoadedDocuments:
             documents = self._reader.load_data()
         except RagPluginError:
             raise
-        except Exception as error:  # the seam to any reader
-            reason = " ".join(str(error).split()) or "no reason given"
-            raise ComponentError(f"{type(self._reader).__name__}: {type(error).__name__}: {reason}") from error
+        except Exception as error:  # a reader may raise anything
+            reason = f"{type(error).__name__}: {one_line_reason(error)}"
+            raise ComponentError(f"{type(self._reader).__name__}: {reason}") from error
         for document in documents:
             name = document.id_
             if _RANDOM_ID.fullmatch(name):
@@ -71,7 +71,5 @@ def check_document(document_id: str, document: Document) -> None:
             raise DocumentError(document_id, f"its metadata {key!r} is not representable in JSON: {error}") from error
     metadata = json.dumps(document.metadata, ensure_ascii=False)
     for field, text in (("id", document_id), ("text", document.text), ("metadata", metadata)):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DocumentError(document_id, f"its {field} contains a lone surrogate, so it is not UTF-8") from error
+        if has_lone_surrogate(text):
+            raise DocumentError(document_id, f"its {field} contains a lone surrogate, so it is not UTF-8")
