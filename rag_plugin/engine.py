@@ -52,7 +52,7 @@ def build_engine(
         ConfigError: With all problems of the config.
         ComponentError: A part cannot be built.
         IndexNotBuilt: `sync="never"`, and no sync was ever completed.
-        IndexMismatch: Another encoder made the index, and `sync.on_change` is `error`.
+        IndexMismatch: The index was built with another encoder, and `sync.on_change` is `error`.
     """
     if sync not in ("auto", "never"):
         raise ValueError(f"sync is 'auto' or 'never', not {sync!r}")
@@ -69,7 +69,7 @@ def build_engine(
 class RagEngine(RetrieverQueryEngine):
     """A `RetrieverQueryEngine` made from a config; use it wherever LlamaIndex takes a query engine.
 
-    Make one with `build_engine`.
+    Returned by `build_engine`.
     """
 
     def __init__(self, config: Config, assembly: Assembly) -> None:
@@ -140,7 +140,7 @@ class RagEngine(RetrieverQueryEngine):
         reasons: list[str] = []
         with self._llm_errors(), finish_reasons(reasons):
             if self.config.uses_llm and isinstance(self.llm, ServerContext):
-                await self.llm.aget_context_window()  # LlamaIndex reads it where it must not block
+                await self.llm.aget_context_window()  # LlamaIndex reads it where a request would block the event loop
             try:
                 response = await super()._aquery(query_bundle)
             except ContextOverflow:
@@ -158,7 +158,7 @@ class RagEngine(RetrieverQueryEngine):
     def _llm_errors(self) -> Generator[None, None, None]:
         try:
             yield
-        except Exception as error:  # the seam to LLM servers
+        except Exception as error:  # clients of LLM servers raise their own exceptions
             translated = llm_error(self.llm, error)
             if translated is None:
                 raise
@@ -190,8 +190,8 @@ class RagEngine(RetrieverQueryEngine):
                         raise
                     reasons.clear()
                     with self.callback_manager.as_trace("query"):
-                        again: Any = super()._query(question)
-                    stream, piece = again.response_gen, ""
+                        retry: Any = super()._query(question)
+                    stream, piece = retry.response_gen, ""
                 has_started = True
                 yield piece
         _add_finish_reason(response, reasons)
@@ -212,8 +212,8 @@ class RagEngine(RetrieverQueryEngine):
                         raise
                     reasons.clear()
                     with self.callback_manager.as_trace("query"):
-                        again: Any = await super()._aquery(question)
-                    stream, piece = again.response_gen, ""
+                        retry: Any = await super()._aquery(question)
+                    stream, piece = retry.response_gen, ""
                 has_started = True
                 yield piece
         _add_finish_reason(response, reasons)
@@ -230,7 +230,7 @@ class RagEngine(RetrieverQueryEngine):
         if self.config.uses_llm and isinstance(self.llm, WarmUp):
             self.llm.warm_up(on_progress)
 
-    # ------------------------------------------------------------------ other forms
+    # ------------------------------------------------------------------ as a tool or chat engine
 
     def as_tool(
         self,

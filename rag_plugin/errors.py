@@ -216,7 +216,7 @@ class IndexMismatch(StoreError):
     def __init__(self, path: str, differences: Sequence[str], hint: str) -> None:
         self.path, self.differences, self.hint = path, list(differences), hint
         listing = "\n".join(f"  {difference}" for difference in self.differences)
-        super().__init__(f"{path} was built by other settings:\n{listing}\n{hint}")
+        super().__init__(f"{path} was built with other settings:\n{listing}\n{hint}")
 
     def __reduce__(self) -> tuple[type[IndexMismatch], tuple[str, list[str], str]]:
         return type(self), (self.path, self.differences, self.hint)

@@ -1,7 +1,7 @@
-"""What a part may offer beyond its LlamaIndex base class.
+"""Optional interfaces of parts, beyond their LlamaIndex base classes.
 
-A part implements a protocol by having its members; nothing has to be inherited or registered. Parts without them work,
-with less: documents are read at each sync, texts are encoded in lists, tokens are estimated.
+A part implements a protocol by having its members; nothing has to be inherited or registered. Parts without them work
+less efficiently: documents are read at each sync, texts are encoded in lists, tokens are estimated.
 
 Readers     `DocumentSource`
 Encoders    `MatrixEncoder`, `Identity`, `EncoderPrompts`, `EncoderTokens`
@@ -91,7 +91,7 @@ class Identity(Protocol):
     """An encoder that describes what determines its vectors."""
 
     def identity(self) -> dict[str, Any]:
-        """Model, prompts and other settings in effect, as JSON data; not device, batch size and others of speed.
+        """Model, prompts and other settings in effect, as JSON data; without those that affect only the speed.
 
         An index records it. Different weights under the same name are detected by the vector of a fixed sentence.
         """
@@ -164,7 +164,7 @@ SameEncoder = Callable[[Fingerprint, Fingerprint], bool]
 class SyncStore(Protocol):
     """A vector store that keeps its sync record in the same commit as its nodes.
 
-    Documents, nodes and vectors of one encoder form a generation, an integer. Queries see the live generation. Another
+    Documents, nodes and vectors of one encoder form a generation, an integer. Queries use the live generation. Another
     encoder fills a new generation, which replaces the live one in one commit when it is complete.
     """
 
@@ -174,7 +174,7 @@ class SyncStore(Protocol):
         ...
 
     def live_generation(self) -> int | None:
-        """The generation that queries see; None before the first complete sync."""
+        """The generation that queries use; None before the first complete sync."""
         ...
 
     def live_fingerprint(self) -> dict[str, Any] | None:
@@ -247,7 +247,7 @@ class SyncStore(Protocol):
         ...
 
     def __len__(self) -> int:
-        """The number of nodes that queries see."""
+        """The number of nodes that queries search."""
         ...
 
 

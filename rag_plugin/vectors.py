@@ -1,3 +1,3 @@
-"""The former name of `rag_plugin.explore`; removed in 0.2."""
+"""Deprecated alias of `rag_plugin.explore`, to be removed in 0.2."""
 
 from .explore import *  # noqa: F403

@@ -44,7 +44,7 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         note("\nstopped; committed changes are kept")
         return 130
-    except Exception as error:  # the seam to the terminal
+    except Exception as error:  # without a traceback, unless --debug
         if debug:
             traceback.print_exc()
         if isinstance(error, ConfigError):

@@ -104,11 +104,11 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 def while_loading(config: Config) -> None:
     """Print which models are being loaded, on a terminal."""
     if sys.stderr.isatty():
-        parts = [part.given.entries.get("model") for part in (config.encoder, config.llm) if part is not None]
-        shown = [
-            getattr(entry.node, "template", None) or str(getattr(entry.node, "value", "")) for entry in parts if entry
+        entries = [part.raw.entries.get("model") for part in (config.encoder, config.llm) if part is not None]
+        models = [
+            getattr(entry.node, "template", None) or str(getattr(entry.node, "value", "")) for entry in entries if entry
         ]
-        note(click.style(f"loading {' and '.join(shown) or 'the parts'} ...", dim=True))
+        note(click.style(f"loading {' and '.join(models) or 'the parts'} ...", dim=True))
 
 
 @contextmanager
@@ -129,13 +129,13 @@ def quiet_libraries() -> Iterator[None]:
 def _warnings_on_stderr() -> logging.Handler:
     import logging
 
-    class Noting(logging.Handler):
-        """Unlike a StreamHandler, it looks up stderr for each message."""
+    class StderrHandler(logging.Handler):
+        """Unlike a StreamHandler, looks up stderr for each message: a test or an application may replace it."""
 
         def emit(self, record: logging.LogRecord) -> None:
             note(self.format(record))
 
-    handler = Noting(logging.WARNING)
+    handler = StderrHandler(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(message)s"))
     return handler
 
@@ -147,18 +147,18 @@ def warnings_afterwards() -> Iterator[None]:
     from logging.handlers import MemoryHandler
 
     log = logging.getLogger("rag_plugin")
-    own = list(log.handlers)
-    kept = [MemoryHandler(1000, logging.CRITICAL + 1, handler) for handler in own]
-    for handler, keeper in zip(own, kept):
-        keeper.setLevel(handler.level)
+    handlers = list(log.handlers)
+    buffers = [MemoryHandler(1000, logging.CRITICAL + 1, handler) for handler in handlers]
+    for handler, buffer in zip(handlers, buffers):
+        buffer.setLevel(handler.level)
         log.removeHandler(handler)
-        log.addHandler(keeper)
+        log.addHandler(buffer)
     try:
         yield
     finally:
-        for handler, keeper in zip(own, kept):
-            log.removeHandler(keeper)
-            keeper.close()  # which emits the delayed records
+        for handler, buffer in zip(handlers, buffers):
+            log.removeHandler(buffer)
+            buffer.close()  # emits the delayed records
             log.addHandler(handler)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="The downloaded models as JSON.")
 @common
 def fetch(settings: Settings, as_json: bool) -> None:
-    """Download the models of a hub that the config names.
+    """Download the hub models of the config.
 
     The necessary files are downloaded into the cache of huggingface_hub, unless they are there already. HF_ENDPOINT,
     HF_HOME and HF_TOKEN are honoured. All other commands load models from the cache, without network access.
@@ -30,7 +30,7 @@ def fetch(settings: Settings, as_json: bool) -> None:
     config = settings.load()
     models = list(dict.fromkeys(hub_models(config)))
     if not models:
-        note("the config names no model of a hub")
+        note("the config has no hub model")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from ..components.model_files.hub import fetch as download

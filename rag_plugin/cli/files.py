@@ -66,15 +66,15 @@ def check(settings: Settings, as_json: bool) -> None:
 def _shown_section(section: Any) -> str:
     from ..source import describe
 
-    given = []
-    for key, entry in section.given.entries.items():
+    settings = []
+    for key, entry in section.raw.entries.items():
         node = entry.node
         value = getattr(node, "template", None) or getattr(node, "value", None)
         shown = describe(node) if value is None else str(value)
         first = shown.strip().partition("\n")[0][:60]
-        given.append(f"{key}={first}" + ("" if first == shown else "..."))
+        settings.append(f"{key}={first}" + ("" if first == shown else "..."))
     kind = section.type_node.template or section.type
-    return f"{kind}" + (f"  ({', '.join(given)})" if given else "")
+    return f"{kind}" + (f"  ({', '.join(settings)})" if settings else "")
 
 
 @cli.command()
@@ -134,7 +134,7 @@ def components(settings: Settings, slot: str | None, type: str | None, as_json: 
             return
         click.echo(f"{component.slot} {component.name}  ({component.origin})\n{component.summary}\n")
         for item in settings_of(component):
-            click.echo(f"  {item.name}: {item.type}  [{item.default_words}]")
+            click.echo(f"  {item.name}: {item.type}  [{item.default_text}]")
             if item.description:
                 click.echo(click.wrap_text(item.description, 96, "      ", "      "))
         return

@@ -32,7 +32,7 @@ def info_command(settings: Settings, as_json: bool) -> None:
         "documents": f"{info.documents:,}",
         "nodes": f"{info.nodes:,}" + (f", vectors of {info.dimension} numbers" if info.dimension else ""),
         "search": f"{info.index}, {info.metric}, {info.precision}; {recall}",
-        "words": f"BM25, language {info.language}" if info.lexical else "no lexical index (store.lexical: false)",
+        "lexical": f"BM25, language {info.language}" if info.lexical else "no lexical index (store.lexical: false)",
         "cached vectors": f"{info.cached_vectors:,} of removed nodes",
     }
     if info.not_in_snapshot:

@@ -42,7 +42,7 @@ def sync(settings: Settings, as_json: bool, dry_run: bool) -> None:
         click.echo(f"! {name}: {reason}")
     click.echo(str(report))
     if isinstance(report, SyncPlan) and report.refused:
-        note("a sync would stop because of * : sync.on_change is error")
+        note("a sync would stop at the changes marked *: sync.on_change is error")
 
 
 @cli.command()

@@ -111,7 +111,7 @@ class Assembly:
 
         from .encoders.tokens import estimated_tokens
 
-        # LlamaIndex overwrites the manager of an LLM or encoder with the one it is given. Passing the object's own
+        # LlamaIndex overwrites the manager of an LLM or encoder with the one it receives. Passing the object's own
         # manager back keeps the handlers of the application.
         for name in ("llm", "encoder"):
             part = self.injected.get(name)
@@ -200,8 +200,8 @@ class Assembly:
             part = section.component.build(wiring, section.settings)
         except RagPluginError:
             raise
-        except Exception as error:  # the seam to every constructor: the section is added, the cause kept
-            reason = redact(str(error), section.given)
+        except Exception as error:  # a constructor may raise anything; the section is added
+            reason = redact(str(error), section.raw)
             raise ComponentError(
                 f"{section.path} ({section.type_node.template or section.type}) cannot be built: "
                 f"{type(error).__name__}: {reason}"

@@ -25,10 +25,10 @@ def contradictions(sections: Sections) -> Iterator[tuple[Node, str, str, str]]:
         if mode_name not in _FAISS_MODES:
             hint = f"one of {', '.join(_FAISS_MODES)}; or use a store that has this mode"
             message = f"the store 'faiss' has no mode {mode_name!r}"
-            yield retriever.given.entries[key].node, f"retriever.{key}", message, hint
+            yield retriever.raw.entries[key].node, f"retriever.{key}", message, hint
     if mode_name in _LEXICAL_MODES and store.settings.get("lexical") is False:
         message = f"{mode_name!r} needs the lexical index, and store.lexical is false"
         hint = "set store.lexical to true, or retriever.type to vector"
-        entry = retriever.given.entries.get(key)
-        node = store.given.entries["lexical"].node if entry is None else entry.node
+        entry = retriever.raw.entries.get(key)
+        node = store.raw.entries["lexical"].node if entry is None else entry.node
         yield node, f"retriever.{key}", message, hint

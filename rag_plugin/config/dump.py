@@ -24,7 +24,7 @@ def to_data(parts: Parts) -> dict[str, Any]:
         if isinstance(part, tuple):
             data[name] = [_section(item) for item in part]
         elif isinstance(part, SyncSettings):
-            data[name] = _settings(part.settings, part.given, {})
+            data[name] = _settings(part.settings, part.raw, {})
         elif part is not None:
             data[name] = _section(part)
     return data
@@ -32,13 +32,13 @@ def to_data(parts: Parts) -> dict[str, Any]:
 
 def _section(part: Section) -> dict[str, Any]:
     fields = part.component.schema.model_fields
-    return {"type": _node(part.type_node, None, []), **_settings(part.settings, part.given, fields)}
+    return {"type": _node(part.type_node, None, []), **_settings(part.settings, part.raw, fields)}
 
 
-def _settings(settings: Any, given: MappingNode | None, fields: Any) -> dict[str, Any]:
+def _settings(settings: Any, raw: MappingNode | None, fields: Any) -> dict[str, Any]:
     data = {}
     for key, value in settings.items():
-        entry = given.entries.get(key) if given is not None else None
+        entry = raw.entries.get(key) if raw is not None else None
         if entry is None:
             data[key] = _plain(value)
         else:
@@ -67,14 +67,14 @@ def _node(node: Node, annotation: Any, metadata: list[Any]) -> Any:
     if isinstance(node, ListNode):
         return [_node(item, annotation, metadata) for item in node.items]
     value = node.value
-    located = isinstance(value, str) and bool(value)
-    located = located and (is_path(annotation) or (is_model(metadata) and looks_like_path(value)))
+    is_location = isinstance(value, str) and bool(value)
+    is_location = is_location and (is_path(annotation) or (is_model(metadata) and looks_like_path(value)))
     if node.template is None:
-        return _plain(absolute(value, node.base) if located else value)
+        return _plain(absolute(value, node.base) if is_location else value)
     template = node.template
-    if located and not os.path.isabs(os.path.expanduser(value)):
+    if is_location and not os.path.isabs(os.path.expanduser(value)):
         template = str(node.base).replace("$", "$$") + "/" + template
-    return Template(template, node.quoted or isinstance(value, str))  # what is text now is text when it is read again
+    return Template(template, node.quoted or isinstance(value, str))  # text stays text when the file is read again
 
 
 def to_yaml(parts: Parts, *, origins: bool = False) -> str:
@@ -114,7 +114,7 @@ def to_yaml(parts: Parts, *, origins: bool = False) -> str:
 
 def _add_origins(target: Any, part: Section | SyncSettings) -> None:
     """Append the origin of each value as a comment."""
-    nodes = {} if part.given is None else {key: entry.node for key, entry in part.given.entries.items()}
+    nodes = {} if part.raw is None else {key: entry.node for key, entry in part.raw.entries.items()}
     if isinstance(part, Section):
         nodes["type"] = part.type_node
     for key in target:

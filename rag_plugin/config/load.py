@@ -64,8 +64,8 @@ def _source(config: Config) -> Source:
     """The source of a config without its defaults, which are filled in again."""
 
     def mapping(part: Section) -> MappingNode:
-        entries = {"type": Entry(part.type_node.location, part.type_node), **part.given.entries}
-        return MappingNode(entries, part.given.location, part.given.base)
+        entries = {"type": Entry(part.type_node.location, part.type_node), **part.raw.entries}
+        return MappingNode(entries, part.raw.location, part.raw.base)
 
     nodes: dict[str, Node] = {}
     for name, part in config.sections.items():
@@ -73,8 +73,8 @@ def _source(config: Config) -> Source:
             nodes[name] = mapping(part)
         elif part and part[0].type_node.location != DEFAULT:
             items = tuple(mapping(item) for item in part)
-            nodes[name] = ListNode(items, part[0].given.location, part[0].given.base)
-    if config.sync.given is not None:
-        nodes["sync"] = config.sync.given
+            nodes[name] = ListNode(items, part[0].raw.location, part[0].raw.base)
+    if config.sync.raw is not None:
+        nodes["sync"] = config.sync.raw
     entries = {key: Entry(node.location, node) for key, node in nodes.items()}
     return Source(config.name, MappingNode(entries, SourceLocation(config.name), Path.cwd()))

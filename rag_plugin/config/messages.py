@@ -54,9 +54,9 @@ def type_words(annotation: Any) -> str:
 
 def _plural(annotation: Any) -> str:
     words = type_words(annotation)
-    for one, many in (("an object of type", "objects of type"), ("a list", "lists")):
-        if words.startswith(one):
-            return words.replace(one, many, 1)
+    for singular, plural in (("an object of type", "objects of type"), ("a list", "lists")):
+        if words.startswith(singular):
+            return words.replace(singular, plural, 1)
     irregular = {"text": "texts", "a mapping": "mappings", "true or false": "true or false each"}
     return irregular.get(words) or (words.removeprefix("a ") + "s" if words.startswith("a ") else words)
 
@@ -109,31 +109,31 @@ def value_error(kind: str, context: dict[str, Any], annotation: Any, node: Node,
         context: Pydantic's error context.
         fallback: Pydantic's own message.
     """
-    given = describe(node)
+    value = describe(node)
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return f"must be {words} {_number(context[key])}, not {given}", ""
+        return f"must be {words} {_number(context[key])}, not {value}", ""
     if kind == "multiple_of":
-        return f"must be a multiple of {_number(context['multiple_of'])}, not {given}", ""
+        return f"must be a multiple of {_number(context['multiple_of'])}, not {value}", ""
     if kind == "finite_number":
-        return f"must be finite, not {given}", ""
+        return f"must be finite, not {value}", ""
     if kind in ("string_too_short", "too_short"):
         return "must not be empty", ""
     if kind == "string_pattern_mismatch":
-        return f"{given} does not have the form {context['pattern']}", ""
+        return f"{value} does not have the form {context['pattern']}", ""
     if kind in ("literal_error", "enum"):
         choices = _literals(annotation)
         hint = did_you_mean(node.value, choices) if isinstance(node, ScalarNode) and node.template is None else ""
         if choices and len(type_words(annotation)) > 100:
             hint = hint or f"possible: {', '.join(choices)}"
-            return f"{given} is not possible", hint
-        return f"must be {type_words(annotation) if choices else fallback}, not {given}", hint
+            return f"{value} is not possible", hint
+        return f"must be {type_words(annotation) if choices else fallback}, not {value}", hint
     if kind == "value_error":
         reason = str(context.get("error", fallback))
-        return (f"{given}: {reason}" if isinstance(node, ScalarNode) and node.template else reason), ""
+        return (f"{value}: {reason}" if isinstance(node, ScalarNode) and node.template else reason), ""
     if annotation is None:
-        return f"{fallback[:1].lower()}{fallback[1:]}, not {given}", ""
-    return f"{type_words(annotation)} is expected, not {given}", _quoting_hint(annotation, node)
+        return f"{fallback[:1].lower()}{fallback[1:]}, not {value}", ""
+    return f"{type_words(annotation)} is expected, not {value}", _quoting_hint(annotation, node)
 
 
 def _number(value: Any) -> str:
@@ -165,8 +165,8 @@ def _quoting_hint(annotation: Any, node: Node) -> str:
             return ""
         return f"write {node.value} without quotes"
     if isinstance(node.value, str) and "true or false" in words and node.value.lower() in ("yes", "no", "on", "off"):
-        meant = "true" if node.value.lower() in ("yes", "on") else "false"
-        return f"YAML 1.2 has only true and false: write {meant}"
+        literal = "true" if node.value.lower() in ("yes", "on") else "false"
+        return f"YAML 1.2 has only true and false: write {literal}"
     if not isinstance(node.value, str) and node.value is not None and words.startswith("text"):
         return "put it in quotes"
     if "a list" in words and node.value is not None:

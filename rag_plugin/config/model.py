@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Config:
-    """A checked config. Make one with `load_config`.
+    """A checked config, returned by `load_config`.
 
     Two configs are equal if they name the same components with the same settings.
 

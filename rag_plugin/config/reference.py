@@ -26,7 +26,7 @@ class Setting:
     description: str
 
     @property
-    def default_words(self) -> str:
+    def default_text(self) -> str:
         if self.required:
             return "required"
         if self.default is None:
@@ -106,6 +106,6 @@ def _table(settings: list[Setting]) -> list[str]:
         return ["No settings of its own.", ""]
     lines = ["| setting | value | default | |", "|---|---|---|---|"]
     for item in settings:
-        default = item.default_words if item.required or item.default is None else f"`{item.default_words}`"
+        default = item.default_text if item.required or item.default is None else f"`{item.default_text}`"
         lines.append(f"| `{item.name}` | {item.type} | {default} | {item.description.replace('|', chr(92) + '|')} |")
     return [*lines, ""]

@@ -14,20 +14,20 @@ from ..source import MappingNode
 
 @dataclass(frozen=True)
 class SyncSettings:
-    """The settings of the `sync` section; `given` are those that are written in the config."""
+    """The settings of the `sync` section; `raw` are those written in the config."""
 
     on_error: str
     on_change: str
     batch_size: int
-    given: MappingNode | None = field(default=None, compare=False)
+    raw: MappingNode | None = field(default=None, compare=False)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The values by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "given"}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "raw"}
 
     def __repr__(self) -> str:
-        entries = {} if self.given is None else self.given.entries
+        entries = {} if self.raw is None else self.raw.entries
         templates = {key: getattr(entry.node, "template", None) for key, entry in entries.items()}
         # A value from the environment is shown as its `${NAME}`.
         return f"SyncSettings({ {key: templates.get(key) or value for key, value in self.settings.items()} })"

@@ -39,7 +39,7 @@ DEFAULT = SourceLocation("default")
 
 _SECTION_SYNONYMS = {synonym: slot.section for slot in SECTIONS.values() for synonym in slot.synonyms}
 
-# What other projects call a setting.
+# Names of settings in other projects.
 _SETTING_SYNONYMS = {
     "overlap": "chunk_overlap",
     "similarity_top_k": "top_k",
@@ -73,10 +73,10 @@ def validate_config(source: Source, allow: Collection[str] = (), provided: Colle
         ConfigError: With all problems, including those of reading.
     """
     validator = _Validator(source, allow)
-    known = (*SECTIONS, "sync")
+    section_names = (*SECTIONS, "sync")
     for key, entry in source.root.entries.items():
-        if key not in known:
-            hint = did_you_mean(key, known, _SECTION_SYNONYMS)
+        if key not in section_names:
+            hint = did_you_mean(key, section_names, _SECTION_SYNONYMS)
             validator.problem(entry.key_location, key, f"no section is called {key!r}", hint)
     sections: dict[str, Any] = {}
     for name, slot in SECTIONS.items():
@@ -152,7 +152,7 @@ class _Validator:
             self.problem(entry.node.location, "sync", f"a mapping is expected, not {describe(entry.node)}", hint)
             return sync()
         values = self.settings(sync_component(), "sync", entry, entry.node, "sync")
-        return sync() if values is None else replace(sync(**values), given=entry.node)
+        return sync() if values is None else replace(sync(**values), raw=entry.node)
 
     def section(self, slot: str, path: str, entry: Entry) -> Section | None:
         if entry.node is BROKEN:
@@ -182,14 +182,14 @@ class _Validator:
         component = self.component(slot, path, type_node)
         if component is None:
             return None
-        given = MappingNode({k: v for k, v in node.entries.items() if k != "type"}, node.location, node.base)
+        raw = MappingNode({k: v for k, v in node.entries.items() if k != "type"}, node.location, node.base)
         label = f"{slot} {type_node.template or repr(component.name)}"
-        # A required setting of a type that an override chose is missing in the override.
-        at = entry if type_node.location.line else replace(entry, key_location=type_node.location)
-        values = self.settings(component, path, at, given, label)
+        # If an override sets the type, a missing setting is reported at the override.
+        type_origin = entry if type_node.location.line else replace(entry, key_location=type_node.location)
+        values = self.settings(component, path, type_origin, raw, label)
         if values is None:
             return None
-        return Section(slot, path, type_node.value, values, component, type_node, given)
+        return Section(slot, path, type_node.value, values, component, type_node, raw)
 
     def component(self, slot: str, path: str, node: ScalarNode) -> Component | None:
         type_path, name = join(path, "type"), str(node.value)
@@ -212,7 +212,7 @@ class _Validator:
     # ------------------------------------------------------------------ settings
 
     def settings(
-        self, component: Component, path: str, entry: Entry, given: MappingNode, label: str
+        self, component: Component, path: str, entry: Entry, raw: MappingNode, label: str
     ) -> dict[str, Any] | None:
         """The validated settings with defaults, or None if there is a problem; `label` names the part in messages."""
         from pydantic import ValidationError
@@ -220,7 +220,7 @@ class _Validator:
         problems_before = len(self.problems)
         fields = component.schema.model_fields
         located: dict[str, Node] = {}
-        for key, item in given.entries.items():
+        for key, item in raw.entries.items():
             info = fields.get(key)
             located[key] = item.node if info is None else locate(item.node, info.annotation, info.metadata)
         broken = any(_contains_broken(node) for node in located.values())
@@ -230,11 +230,11 @@ class _Validator:
             model = component.schema.model_validate(data)
             values = {key: value for key in fields if (value := getattr(model, key)) is not UNSET}
         except ValidationError as error:
-            self._report(component, path, entry, given, located, label, error.errors(include_url=False))
+            self._report(component, path, entry, raw, located, label, error.errors(include_url=False))
         if len(self.problems) == problems_before and not broken:
             for name, message, hint in (violation for rule in component.rules for violation in rule(values)):
-                node = given.entries[name].node if name in given.entries else given
-                self.problem(node.location, join(path, name), redact(message, given), redact(hint, given))
+                node = raw.entries[name].node if name in raw.entries else raw
+                self.problem(node.location, join(path, name), redact(message, raw), redact(hint, raw))
         return values if len(self.problems) == problems_before and not broken else None
 
     def _report(
@@ -242,7 +242,7 @@ class _Validator:
         component: Component,
         path: str,
         entry: Entry,
-        given: MappingNode,
+        raw: MappingNode,
         located: dict[str, Node],
         label: str,
         errors: Iterable[Any],
@@ -254,23 +254,23 @@ class _Validator:
             key = error["loc"][0]
             if error["type"] == "missing" and len(error["loc"]) == 1:
                 if self.source.complete:
-                    use_key = entry.key_location.line or not given.location.line
+                    use_key = entry.key_location.line or not raw.location.line
                     words = (fields[key].description or type_words(fields[key].annotation)).rstrip(".")
-                    location = entry.key_location if use_key else given.location
+                    location = entry.key_location if use_key else raw.location
                     self.problem(location, join(path, key), f"{label} needs this setting", words)
             elif error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
                 hint = did_you_mean(key, ["type", *fields], _SETTING_SYNONYMS) if fields else "it has no settings"
-                self.problem(given.entries[key].key_location, join(path, key), f"{label} has no such setting", hint)
+                self.problem(raw.entries[key].key_location, join(path, key), f"{label} has no such setting", hint)
             else:
-                # A union fails once for each of its members, under names that are not in the data.
-                node, followed = walk(given, error["loc"])
+                # A union has an error for each of its members, at paths that are not in the data.
+                node, followed = walk(raw, error["loc"])
                 if error["type"] == "missing" and len(followed) == len(error["loc"]) - 1:
                     words = type_words(annotation_at(fields[key].annotation, error["loc"][1:]))
                     self.problem(node.location, _dotted(path, error["loc"]), "this is missing", words)
                 elif not _contains_broken(node):
                     by_value.setdefault(tuple(followed), []).append(error)
         for value_path, group in by_value.items():
-            node, _ = walk(given, value_path)
+            node, _ = walk(raw, value_path)
             first, info = group[0], fields[str(value_path[0])]
             if first["type"] == "extra_forbidden":
                 hint = did_you_mean(value_path[-1], keys_at(annotation_at(info.annotation, value_path[1:-1])))

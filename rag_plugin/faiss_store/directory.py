@@ -74,7 +74,7 @@ class IndexDirectory:
         return self.path / "index.sqlite"
 
     def exists(self) -> bool:
-        """Whether anything was ever written."""
+        """Whether the directory has a commit."""
         with self.connection() as database:
             return database is not None
 
@@ -113,7 +113,7 @@ class IndexDirectory:
                     self._write_lexical_files_if_quick(position)
                 with self._memory_index_lock.writing(), database.snapshot():
                     self._catch_up(database, lexical, wait_for_files=True)
-            # Commits come faster than this thread gets the lock: read while holding it.
+            # Commits arrive faster than this thread acquires the lock: read while holding it.
             with self._memory_index_lock.writing(), database.snapshot():
                 self._catch_up(database, lexical, wait_for_files=False)
                 return use(database, self.memory_index.position)
@@ -160,7 +160,7 @@ class IndexDirectory:
         return self.with_current_view(read) or []
 
     def rows(self, ids: Sequence[str] | None, filters: MetadataFilters | None) -> list[int]:
-        """The row numbers of the nodes with these ids that pass the filters; one of both is given."""
+        """The row numbers of the nodes with these ids that pass the filters; at least one of the two is set."""
 
         def read(database: Database, position: CommitPosition) -> list[int]:
             return [] if position.generation is None else self._rows(database, position.generation, ids, filters)

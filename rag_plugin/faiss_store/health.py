@@ -34,7 +34,7 @@ class StoreInfo:
         not_in_snapshot: Number of changes to replay when the index is opened.
         unfinished: Documents that an unfinished sync with another encoder has completed.
         writer: The active writer, if any.
-        fingerprint: What made the vectors; empty where nodes were added without a sync.
+        fingerprint: Encoder, chunker and reader that made the vectors; empty where nodes were added without a sync.
     """
 
     path: str
@@ -200,7 +200,7 @@ def _row_problems(database: Database, live: int) -> Iterator[tuple[str, list[int
         if vector is None:
             yield f"{what} has no vector", [node[0]]
         elif len(vector) != size:
-            yield f"{what} has a vector of {len(vector)} bytes; expected are {size}", [node[0]]
+            yield f"{what} has a vector of {len(vector)} bytes instead of {size}", [node[0]]
         elif not is_measurable(np.frombuffer(vector, dtype=np.float32)[None, :]):
             yield f"{what} has a vector with NaN, infinity or too large numbers in it", [node[0]]
         else:

@@ -140,7 +140,7 @@ def _vectors(storage: Path, index: Any) -> NDArray[np.float32]:
             f"({str(error).splitlines()[-1]})"
         ) from error
     if not isinstance(inner, (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat)):
-        _log.warning("%s: %s stores quantized vectors, which are imported as they are", storage, name)
+        _log.warning("%s: %s stores quantized vectors; the exact vectors cannot be imported", storage, name)
     return vectors
 
 
@@ -154,7 +154,7 @@ def _ids_by_position(storage: Path, index: Any) -> dict[int, str]:
         raise StoreError(f"{storage / 'index_store.json'} cannot be read: {error!r}") from error
     dicts = [struct for struct in structs if isinstance(struct, IndexDict)]
     if len(dicts) != 1:
-        raise StoreError(f"{storage / 'index_store.json'} has {len(dicts)} vector indexes; expected is exactly one")
+        raise StoreError(f"{storage / 'index_store.json'} has {len(dicts)} vector indexes; exactly one is expected")
     ids = {int(position): id_ for position, id_ in dicts[0].nodes_dict.items() if position.isdigit()}
     count = int(index.ntotal)
     if any(position >= count for position in ids):

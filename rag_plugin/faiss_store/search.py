@@ -31,7 +31,7 @@ def search(
 
 
 def _check(directory: IndexDirectory, query: VectorStoreQuery) -> bool:
-    """Refuse an unsupported or invalid query; returns whether the query needs the lexical index."""
+    """Reject an unsupported or invalid query; returns whether the query needs the lexical index."""
     mode = query.mode
     if mode not in _MODES:
         modes = ", ".join(mode.value for mode in _MODES)

@@ -1,4 +1,4 @@
-"""Settings of `FaissStore`: types, bounds, defaults and descriptions. Light: imports only pydantic."""
+"""Settings of `FaissStore`: types, bounds, defaults and descriptions. Imports only pydantic."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Language = Literal[
 
 
 class FaissSettings(BaseModel):
-    """What `FaissStore` and the component `faiss` can be set to, besides the path."""
+    """Settings of `FaissStore` and the component `faiss`, besides the path."""
 
     index: str = Field(
         "Flat",

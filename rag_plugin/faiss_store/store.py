@@ -58,7 +58,7 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
     any thread.
 
     Args:
-        path: The index directory. The first write creates it; the constructor touches nothing.
+        path: The index directory. The first write creates it; the constructor accesses no file.
         settings: The fields of `FaissSettings`, which documents them.
 
     Raises:
@@ -113,7 +113,7 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
         """Write nodes with their vectors in one commit; a node with an existing id replaces it.
 
         Raises:
-            StoreError: A node has no vector, one that does not fit, or metadata that JSON cannot represent.
+            StoreError: A node has no vector, a vector that does not fit, or metadata that JSON cannot represent.
             IndexLocked: Another process or thread is writing.
         """
         rows = to_rows(nodes)

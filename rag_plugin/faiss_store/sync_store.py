@@ -1,4 +1,4 @@
-"""What a sync uses of the store: generations, and commits of complete documents."""
+"""The methods of `FaissStore` for a sync: generations, and commits of complete documents."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from numpy.typing import NDArray
 
-from ..protocols import DocumentRecord
+from ..protocols import DocumentRecord, Fingerprint, SameEncoder
 from .directory import IndexDirectory
-from .sqlite.database import Database, SameFingerprint
+from .sqlite.database import Database
 from .sqlite.node_rows import from_row, to_rows
 
 
@@ -27,7 +27,7 @@ class SyncStoreMixin:
         return str(self._directory.path)
 
     def live_fingerprint(self) -> dict[str, Any] | None:
-        """What made the live vectors; None if no sync has finished."""
+        """Encoder, chunker and reader that made the live vectors; None if no sync has finished."""
         with self._directory.reading() as (database, live):
             return None if live is None else database.fingerprint(live)
 
@@ -41,7 +41,7 @@ class SyncStoreMixin:
         with self._directory.reading() as (database, live):
             return live is None and database is not None and database.newest_generation() is not None
 
-    def open_generation(self, fingerprint: Mapping[str, Any], same: SameFingerprint) -> int:
+    def open_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int:
         """The generation to write vectors of this fingerprint to: the live one, an unfinished one, or a new one."""
         with self._directory.transaction() as database:
             existing = _matching(database, fingerprint, same)
@@ -53,7 +53,7 @@ class SyncStoreMixin:
             database.drop_generations((generation,) if live is None else (live, generation), self._directory.cache_size)
             return generation
 
-    def find_generation(self, fingerprint: Mapping[str, Any], same: SameFingerprint) -> int | None:
+    def find_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int | None:
         """The generation that `open_generation` would return, if it exists."""
         with self._directory.reading() as (database, _):
             return None if database is None else _matching(database, fingerprint, same)
@@ -69,7 +69,7 @@ class SyncStoreMixin:
             return {} if database is None else database.known_vectors(generation, keys)
 
     def removed_vectors(
-        self, fingerprint: Mapping[str, Any], same: SameFingerprint, keys: Sequence[bytes]
+        self, fingerprint: Fingerprint, same: SameEncoder, keys: Sequence[bytes]
     ) -> dict[bytes, NDArray[np.float32]]:
         """The cached vectors of an encoder without a generation, by key."""
         with self._directory.reading() as (database, _):
@@ -100,7 +100,7 @@ class SyncStoreMixin:
             self._directory.put(database, generation, rows)
             database.put_documents(generation, [*(record for record, _ in changed), *untouched])
 
-    def finish(self, generation: int, fingerprint: Mapping[str, Any]) -> None:
+    def finish(self, generation: int, fingerprint: Fingerprint) -> None:
         """Make a completely synced generation live: queries use it from now on."""
         with self._directory.transaction() as database:
             database.set_fingerprint(generation, fingerprint)
@@ -119,7 +119,7 @@ class SyncStoreMixin:
         self._directory.update_derived_files()
 
 
-def _matching(database: Database, fingerprint: Mapping[str, Any], same: SameFingerprint) -> int | None:
+def _matching(database: Database, fingerprint: Fingerprint, same: SameEncoder) -> int | None:
     for generation in (database.live_generation(), database.newest_generation()):
         if generation is not None and same(database.fingerprint(generation), fingerprint):
             return generation

@@ -92,11 +92,11 @@ def error_of_text(status: int, text: str, target: Target) -> errors.LLMError:
     return target.error(errors.LLMError, f"{target} refuses the request ({status}): {text}")
 
 
-def not_ollama(sent: str, target: Target) -> errors.NotOllama:
-    """The address belongs to another kind of server, which sent `sent`."""
+def not_ollama(content: str, target: Target) -> errors.NotOllama:
+    """The address belongs to another kind of server, which sent `content`."""
     return target.error(
         errors.NotOllama,
-        f"the server at {target.url}{target.for_model} is not an Ollama server (it sent {sent})",
+        f"the server at {target.url}{target.for_model} is not an Ollama server (it sent {content})",
         f": is {target.slot}.base_url right?",
     )
 
@@ -117,18 +117,18 @@ def unreachable(target: Target, *, name_unknown: bool = False) -> errors.ServerU
     return target.error(errors.ServerUnreachable, what, hint)
 
 
-def model_missing(target: Target, *, pull: bool = False, others: str = "") -> errors.ModelMissing:
+def model_missing(target: Target, *, pull: bool = False, available: str = "") -> errors.ModelMissing:
     """The server has no such model.
 
     Args:
         pull: Whether the config section has a setting that downloads it.
-        others: The models that the server has, as the end of the hint.
+        available: The models that the server has, as the end of the hint.
     """
     setting = f", or set {target.slot}.pull to missing" if pull else ""
     return target.error(
         errors.ModelMissing,
         f"the Ollama server at {target.url} has no model {target.model!r}",
-        f": get it with {target.command(f'pull {target.model}')}{setting}{others}",
+        f": get it with {target.command(f'pull {target.model}')}{setting}{available}",
     )
 
 
@@ -150,7 +150,7 @@ def check_version(version: str, target: Target) -> None:
 def _busy(headers: Mapping[str, str], text: str, target: Target) -> errors.ServerBusy:
     retry_after = headers.get("retry-after", "")
     seconds = float(retry_after) if retry_after.isdigit() else None
-    pause = f" It asks for {seconds:,.0f} s of waiting." if seconds else ""
+    pause = f" It requests a pause of {seconds:,.0f} s." if seconds else ""
     error = target.error(
         errors.ServerBusy,
         f"the server at {target.url} is too busy{target.for_model} ({text})",

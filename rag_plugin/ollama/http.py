@@ -1,8 +1,8 @@
 """One HTTP request to an Ollama server and its response, with a time limit for each step.
 
 A connection serves one request, so that none is tied to an event loop that may be closed before the next question.
-There are no asynchronous generators here: a closing event loop finalizes those all at once, in no order, and one that
-closes another then fails.
+This module has no asynchronous generators: a closing event loop finalizes all of them at once, in no order, and one
+that closes another then fails.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MAX_LINE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Deadline:
-    """The time by which something has to happen.
+    """The time by which a step of a request has to finish.
 
     Attributes:
         until: Value of the monotonic clock.
@@ -65,7 +65,7 @@ class Deadline:
 
     @classmethod
     def token(cls, limits: Limits) -> Deadline:
-        return cls._of(limits.token, limits.setting_of("token"), "went silent for more than")
+        return cls._of(limits.token, limits.setting_of("token"), "sent nothing for more than")
 
     @classmethod
     def _of(cls, seconds: float, setting: str, missed: str) -> Deadline:
@@ -249,5 +249,5 @@ def _is_name_error(error: BaseException | None) -> bool:
 
 @lru_cache(maxsize=2)
 def _ssl_context(verified: bool) -> ssl.SSLContext:
-    # Cached: making one takes longer than a small request, and httpx makes one for plain HTTP as well.
+    # Cached: creating one takes longer than a small request, and httpx needs one for plain HTTP as well.
     return httpx.create_ssl_context() if verified else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

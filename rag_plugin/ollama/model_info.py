@@ -26,13 +26,13 @@ class ModelInfo:
     cache_bytes: int | None
 
     @classmethod
-    def of(cls, shown: Mapping[str, Any]) -> ModelInfo:
+    def of(cls, response: Mapping[str, Any]) -> ModelInfo:
         """Parse a response of /api/show."""
-        info, details = dict(shown.get("model_info") or {}), dict(shown.get("details") or {})
+        info, details = dict(response.get("model_info") or {}), dict(response.get("details") or {})
         sizes = (str(details[key]) for key in ("parameter_size", "quantization_level") if details.get(key))
         return cls(
             max_context=next((int(value) for key, value in info.items() if key.endswith(".context_length")), None),
-            capabilities=tuple(map(str, shown.get("capabilities") or ())),
+            capabilities=tuple(map(str, response.get("capabilities") or ())),
             size=", ".join(sizes),
             cache_bytes=_cache_bytes(info),
         )

@@ -1,4 +1,4 @@
-"""A model on a server, with what requests have shown about it."""
+"""State of a model on a server, read from its responses."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class ModelState:
     Attributes:
         configured_context: Context tokens of the config; 0 or less where unset.
         pull_missing: Whether a missing model is downloaded.
-        context: Context tokens of each request, once known.
-        info: The model's properties, once read.
+        context: Context tokens of each request; None before the first.
+        info: The model's properties; None before they are read.
         estimator: Estimates tokens of this model.
     """
 
@@ -55,7 +55,7 @@ class ModelState:
             return
         try:
             check_version(await self.server.version(self.name), self.target)
-        except (AccessRefused, NotOllama):  # a proxy may let only /api/chat through
+        except (AccessRefused, NotOllama):  # a proxy may allow only /api/chat
             return
         self._version_checked = True
 
@@ -73,7 +73,7 @@ class ModelState:
             except (AccessRefused, NotOllama):
                 if self.configured_context <= 0:
                     raise
-                context = self.configured_context  # a proxy may let only /api/chat through
+                context = self.configured_context  # a proxy may allow only /api/chat
             if context < self.configured_context:
                 _log.warning(
                     "llm.context_window is %s, but the maximum of %s is %s: using the maximum",

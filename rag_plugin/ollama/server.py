@@ -87,7 +87,7 @@ class OllamaServer:
         if attempt >= self.retries or monotonic() + seconds >= deadline.until:
             raise error
         if seconds >= _LOGGED_PAUSE_SECONDS:
-            _log.warning("%s Asking again in %g s.", error, seconds)
+            _log.warning("%s Retrying in %g s.", error, seconds)
         await asyncio.sleep(seconds)
 
     async def _with_model_names(self, error: errors.ModelMissing) -> errors.ModelMissing:
@@ -97,12 +97,12 @@ class OllamaServer:
         try:
             names = await replace(self, limits=limits, retries=0).model_names()
         except errors.LLMError:
-            others = ""
+            available = ""
         else:
             family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
-            listed = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
-            others = f"; it has {', '.join(listed)}" if listed else "; it has none yet"
-        return model_missing(self.target(model), pull=self.slot == "llm", others=others)
+            shown = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
+            available = f"; it has {', '.join(shown)}" if shown else "; it has none yet"
+        return model_missing(self.target(model), pull=self.slot == "llm", available=available)
 
     # ------------------------------------------------------------------ models; `model` is the one named by errors
 
@@ -163,7 +163,7 @@ class OllamaServer:
 
 
 class Stream:
-    """The lines of a streamed answer. Always close it by `aclose`. Made by `OllamaServer.stream`.
+    """The lines of a streamed answer. Always close it by `aclose`. Returned by `OllamaServer.stream`.
 
     Raises:
         LLMError: Of the class for the cause; `AnswerBroken` where the stream ends without `done`.
@@ -199,7 +199,7 @@ class Stream:
             await self._exchange.aclose()
 
     async def _first_line(self) -> dict[str, Any] | None:
-        """The first line, with retries: before it nothing was given out, so a repetition is safe."""
+        """The first line, with retries: the caller has received nothing before it, so a retry is safe."""
         self._deadline = Deadline.first_token(self._server.limits)
         attempt = 0
         while True:

@@ -1,4 +1,4 @@
-"""Server address and model of a request, as error messages show them; masking of credentials."""
+"""Server address and model of a request, for error messages; masking of credentials."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Token estimate for a model without a local tokenizer, calibrated on the prompts sent to it.
 
-An estimate is weighted bytes divided by bytes per token: three until a prompt was measured. A digit weighs three bytes,
-because many tokenizers make a token of each.
+An estimate is weighted bytes divided by bytes per token: three until a prompt is measured. A digit counts as three
+bytes, because many tokenizers make a token of each.
 """
 
 from __future__ import annotations

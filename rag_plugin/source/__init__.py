@@ -86,9 +86,9 @@ def read_source(
     """Read a file or a mapping, the files that it extends, and overrides into one tree.
 
     Args:
-        config: A path, the data of such a file, or a source that is read already.
+        config: A path, the data of such a file, or a source from an earlier call.
         overrides: Dotted path to new value, such as `{"llm.model": "qwen3"}`.
-        default_types: By section, the type that a section without `type` changes settings of.
+        default_types: The default type of each section that may omit `type`.
         override_name: The name of the overrides' location in messages.
         parse_overrides: Whether the overrides' values are YAML text, as on a command line.
     """

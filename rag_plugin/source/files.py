@@ -33,7 +33,7 @@ MAX_FILE_BYTES = 1_000_000  # pure-Python YAML parses 100 kB per second
 
 
 class _Unreadable(Exception):
-    """A file cannot be used; its problem is reported already."""
+    """A file cannot be used; its problem has been reported."""
 
 
 def read_file(
@@ -127,13 +127,13 @@ def extend(
     entry = root.entries.get("extends")
     if entry is None:
         return root
-    own = replace(root, entries={key: value for key, value in root.entries.items() if key != "extends"})
+    without_extends = replace(root, entries={key: value for key, value in root.entries.items() if key != "extends"})
     node = entry.node
     if not isinstance(node, ScalarNode) or not isinstance(node.value, str) or not node.value:
         diagnostics.complete = False
         if node is not BROKEN:
             diagnostics.problem(node.location, "extends", f"the path of a file is expected, not {describe(node)}")
-        return own
+        return without_extends
     path = folder / Path(node.value).expanduser()
     # The base's name is relative to the file that extends it, as a user would open it.
     name = node.template or node.value
@@ -145,9 +145,9 @@ def extend(
         names = [shown for _, shown in chain[above.index(os.path.realpath(path)) :]]
         message = "the files extend each other in a cycle: " + " → ".join([*names, names[0]])
         diagnostics.problem(node.location, "extends", message, "remove one of these `extends`")
-        return own
+        return without_extends
     base = read_file(diagnostics, path, name, default_types, chain, (node.location, "extends"))
-    return merge(base, own, default_types)
+    return merge(base, without_extends, default_types)
 
 
 def from_python(

@@ -62,7 +62,7 @@ def substitute(
         return None
     if "$" not in text:
         return ScalarNode(text, location, base, None, quoted)
-    pieces, position, used = [], 0, False
+    pieces, position, has_variable = [], 0, False
     substitutions: list[tuple[str, str]] = []
     for match in _VARIABLE.finditer(text):
         pieces.append(text[position : match.start()])
@@ -70,7 +70,7 @@ def substitute(
         if match["escape"]:
             pieces.append("$")
             continue
-        used = True
+        has_variable = True
         name, default, shown = match["name"], match["default"], truncated(match["rest"].partition("\n")[0], 40)
         if match["close"] is None:
             message = f"${{{shown} is never closed"
@@ -83,17 +83,17 @@ def substitute(
         if default and "${" in default:
             diagnostics.problem(location, path, "a default cannot contain another ${...}", "write the default out")
             return None
-        setting = os.environ.get(name)
-        if default is None and setting is None:
+        variable = os.environ.get(name)
+        if default is None and variable is None:
             message = f"the environment variable {name} is not set"
             diagnostics.problem(location, path, message, f"set it, or give a default: ${{{name}:-...}}")
             return None
-        if setting:
-            substitutions.append((match.group(), setting))
-        pieces.append(setting if setting else (default or ":-")[2:])
+        if variable:
+            substitutions.append((match.group(), variable))
+        pieces.append(variable if variable else (default or ":-")[2:])
     pieces.append(text[position:])
     result = "".join(pieces)
-    if not used:
+    if not has_variable:
         return ScalarNode(result, location, base, None, quoted)
     unusable = unusable_in(result)
     if unusable:

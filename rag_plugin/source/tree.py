@@ -50,9 +50,9 @@ class Template(str):
     quoted: bool
 
     def __new__(cls, text: str, quoted: bool) -> Template:
-        made = super().__new__(cls, text)
-        made.quoted = quoted
-        return made
+        template = super().__new__(cls, text)
+        template.quoted = quoted
+        return template
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ Node = Union[ScalarNode, ListNode, MappingNode]
 
 
 DefaultTypes = Mapping[str, str]
-"""By section, the type that a section without `type` changes settings of."""
+"""The default type of each section that may omit `type`."""
 BAD = object()
 """The value of `BROKEN`; no setting has its type."""
 BROKEN = ScalarNode(BAD, SourceLocation(""), Path())
-"""Replaces a value whose problem is reported already; checks skip it."""
+"""Replaces a value whose problem has been reported; checks skip it."""
 
 
 def join(path: str, key: str | int) -> str:
@@ -188,7 +188,7 @@ def merge_section(old: Node, new: Node, default_type: str | None = None) -> Node
     """
     old_section, new_section = section(old), section(new)
     if not isinstance(old_section, MappingNode) or not isinstance(new_section, MappingNode):
-        # A change to a broken section is as unusable, unless it names a type itself.
+        # A change to a broken section is unusable too, unless it sets a type.
         return BROKEN if old is BROKEN and isinstance(new, MappingNode) and "type" not in new.entries else new
     old_type, new_type = old_section.entries.get("type"), new_section.entries.get("type")
     if new_type is not None:

@@ -1,4 +1,4 @@
-"""Parses YAML 1.2 text into a tree; syntax errors are reported in plain words at the line to change."""
+"""Parses YAML 1.2 text into a tree; a syntax error is reported at the line to change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INVALID_ESCAPE = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")  # above the last
 
 
 class _Abort(Exception):
-    """A text cannot be used; its problem is reported already."""
+    """A text cannot be used; its problem has been reported."""
 
 
 def parse_text(
@@ -57,11 +57,11 @@ def parse_text(
         mark, message, hint = _syntax_error(error, text)
         where = location or (SourceLocation(name, mark.line + 1, mark.column + 1) if mark else SourceLocation(name))
         diagnostics.problem(where, path, message, hint)
-    except Exception as error:  # the seam to the YAML library
-        at, message, hint = _library_error(error, text)
+    except Exception as error:  # the YAML library may raise anything
+        offset, message, hint = _library_error(error, text)
         where = SourceLocation(name)
-        if at is not None:
-            where = SourceLocation(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+        if offset is not None:
+            where = SourceLocation(name, text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
         diagnostics.problem(location or where, path, message, hint)
     return None
 
@@ -95,12 +95,12 @@ class _Builder:
         tag = str(node.tag or "")
         kind = tag.removeprefix("tag:yaml.org,2002:")
         shown = kind if kind == tag else f"!!{kind}"
-        if kind == tag or kind not in _KNOWN_TAGS:
+        if kind == tag or kind not in _ALLOWED_TAGS:
             self.diagnostics.problem(
                 location, path, f"the tag {shown} is not allowed", "a config is plain data: remove it"
             )
             return None
-        if node.id != _KNOWN_TAGS[kind]:
+        if node.id != _ALLOWED_TAGS[kind]:
             what = {"scalar": "one value", "sequence": "a list", "mapping": "a mapping"}[node.id]
             self.diagnostics.problem(location, path, f"the tag {shown} does not fit: this is {what}", "remove it")
             return None
@@ -167,7 +167,7 @@ class _Builder:
         return MappingNode(entries, location, self.base)
 
 
-_KNOWN_TAGS = {
+_ALLOWED_TAGS = {
     **dict.fromkeys(("null", "bool", "int", "float", "str", "timestamp", "merge", "value"), "scalar"),
     "seq": "sequence",
     "map": "mapping",
@@ -213,10 +213,10 @@ def _syntax_error(error: Any, text: str) -> tuple[Any, str, str]:
         where = mark if mark.line == start.line else start
         return where, f"a comma or the closing {closing} is missing", ""
     if "expected the node content" in what:
-        found = what.split("'")[1]
-        if found == "<stream end>":
+        token = what.split("'")[1]
+        if token == "<stream end>":
             return mark, "a bracket is never closed", "close it with ] or }"
-        return mark, f"a value is expected here, not {found}", "is a bracket or quote missing before it?"
+        return mark, f"a value is expected here, not {token}", "is a bracket or quote missing before it?"
     if "expected <block end>" in what or "expected '<document start>'" in what:
         return mark, "this does not fit the lines above", "check the indentation, and the quotes and brackets before it"
     return mark, f"this is not YAML: {what}", ""
@@ -224,10 +224,10 @@ def _syntax_error(error: Any, text: str) -> tuple[Any, str, str]:
 
 def _library_error(error: Exception, text: str) -> tuple[int | None, str, str]:
     """The offset of a character that the YAML library rejects, a message and a hint."""
-    at = getattr(error, "position", None)
-    if isinstance(at, int):
+    offset = getattr(error, "position", None)
+    if isinstance(offset, int):
         character = f"U+{getattr(error, 'character', 0):04X}"
-        return at, f"the character {character} is not allowed in YAML", "remove it"
+        return offset, f"the character {character} is not allowed in YAML", "remove it"
     escape = _INVALID_ESCAPE.search(text)
     if escape and isinstance(error, (ValueError, OverflowError)):
         return escape.start(), f"the escape {escape.group()} is above the last character of Unicode", ""

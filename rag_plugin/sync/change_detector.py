@@ -131,7 +131,7 @@ class ChangeDetector:
             return self.splitter(document)
         except DocumentError:
             raise
-        except Exception as error:  # the seam to any chunker: one document must not stop the others
+        except Exception as error:  # of any chunker: one document must not stop the others
             reason = f"{type(error).__name__}: {one_line_reason(error)}"
             raise DocumentError(document_id, f"it cannot be split: {reason}") from error
 

@@ -29,13 +29,13 @@ _NEUTRAL = frozenset(
     "request_timeout keep_alive headers api_key token cache_folder trust_remote_code".split()
 )
 
-# Recorded, but no vector in an index is one of a question.
+# Recorded and not compared: an index contains no vectors of questions.
 _QUERY_ONLY = frozenset({"query_prompt"})
 
-# Settings of an encoder that implements `Identity`.
+# Keys by which a description from `Identity` is recognized.
 _IDENTITY = frozenset({"document_prompt"})
 
-# Settings and classes that were renamed after indexes had recorded them: today's name, recorded name.
+# Settings and classes that were renamed after indexes had recorded them: current name to recorded name.
 _RECORDED_SETTINGS = {"chunk_overlap": "overlap"}
 _RECORDED_CLASSES = {"ProseChunker": "Packed"}
 
@@ -96,7 +96,7 @@ def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
     for name, value in section.settings.items():
         if name in _NEUTRAL or (slot == "reader" and name == "path"):
             continue
-        entry = section.given.entries.get(name)
+        entry = section.raw.entries.get(name)
         # A value from the environment may be a secret, and the index is a file: its `${NAME}` is recorded.
         if entry is not None and isinstance(entry.node, (ListNode, MappingNode)):
             settings[name] = _as_written(entry.node)
@@ -199,8 +199,8 @@ def check_index(assembly: Assembly) -> None:
     """Check that this engine's encoder can search the index; for engines that do not sync.
 
     Raises:
-        IndexNotBuilt: No sync of it was ever completed.
-        IndexMismatch: Another encoder made its vectors.
+        IndexNotBuilt: No sync of it has completed.
+        IndexMismatch: Its vectors are from another encoder.
     """
     store = assembly.store
     if not isinstance(store, SyncStore):

@@ -50,8 +50,8 @@ class SyncPlan:
         return asdict(self)
 
     def __str__(self) -> str:
-        counts = ((self.added, "new"), (self.changed, "changed"), (self.removed, "gone"), (self.unchanged, "unchanged"))
-        documents = ", ".join(f"{len(names)} {word}" for names, word in counts if names) or "no documents"
+        counts = {name: len(getattr(self, name)) for name in ("added", "changed", "removed", "unchanged")}
+        documents = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no documents"
         return (
             f"{documents}; {self.nodes} nodes to write, {self.texts} texts with {self.tokens} tokens to encode, "
             f"about {self.seconds:.0f} s"
@@ -79,7 +79,7 @@ def plan_sync(assembly: Assembly, settings: SyncSettings) -> SyncPlan:
     removed = removed_documents(items, {**detector.before, **records})
     filled_by_hand = old is not None and not old and len(store) > 0
     changes = all_differences(old or {}, fingerprint) if old or filled_by_hand else []
-    _ = detector.splitter  # a splitter that cannot be built is no fault of a document
+    _ = detector.splitter  # a failure to build it concerns no single document
     count_tokens = tokens_of(encoder).counts
     nodes = texts = tokens = 0
     sample: list[str] = []

@@ -78,14 +78,14 @@ class _Run:
         removed: list[str] = []
         if not self._is_up_to_date(items):
             with store.writing():
-                refuse_changes(store, self._fingerprint, self._settings.on_change)
+                check_changes(store, self._fingerprint, self._settings.on_change)
                 generation = store.open_generation(self._fingerprint, same_vectors)
                 records = store.synced(generation)
                 if records != self._records_before_lock:
                     # Another sync wrote since the documents were listed. Its additions must not count as removed.
                     items = self._list()
                 self._warn_of_changed_settings()
-                _ = detector.splitter  # a splitter that cannot be built is no fault of a document
+                _ = detector.splitter  # a failure to build it concerns no single document
                 live = store.live_generation()
                 if live not in (None, generation):
                     detector.before = store.synced(live)
@@ -278,7 +278,7 @@ def _next(batches: Iterator[Batch]) -> Batch | None:
     return next(batches, None)
 
 
-def refuse_changes(store: SyncStore, fingerprint: Mapping[str, object], on_change: str) -> None:
+def check_changes(store: SyncStore, fingerprint: Mapping[str, object], on_change: str) -> None:
     """Check that a sync may change the index.
 
     Raises:

@@ -50,8 +50,8 @@ class Listener(ThreadingTCPServer):
 
     Args:
         bound: From `bound_socket`.
-        reply: Makes the reply for a request and its raw body.
-        on_end: Called after each reply; true where the client left before its end.
+        reply: Returns the reply to a request and its raw body.
+        on_end: Called after each reply; true where the client disconnected before its end.
     """
 
     daemon_threads = False
@@ -93,7 +93,7 @@ class Listener(ThreadingTCPServer):
         self._stop.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that leaves is no error of the server.
+        # A client that disconnects is not a server error.
         if not isinstance(sys.exc_info()[1], (ConnectionError, _ConnectionEnded)):
             super().handle_error(request, client_address)
 

@@ -147,7 +147,7 @@ class FakeOllama:
                 pending.times -= 1
                 if pending.times <= 0:
                     queue.pop(0)
-        reply = self._sound_reply(request, raw)
+        reply = self._reply_without_fault(request, raw)
         return reply if pending is None else pending.fault(reply)
 
     def _on_end(self, client_left: bool) -> None:
@@ -156,7 +156,7 @@ class FakeOllama:
             self.finished += not client_left
             self._changed.notify_all()
 
-    def _sound_reply(self, request: Request, raw: bytes) -> Reply:
+    def _reply_without_fault(self, request: Request, raw: bytes) -> Reply:
         get = {"/": self._root, "/api/version": self._version, "/api/tags": self._tags, "/api/ps": self._ps}
         post = {"/api/show": self._show, "/api/chat": self._chat, "/api/embed": self._embed, "/api/pull": self._pull}
         if request.path not in get and request.path not in post:

@@ -581,7 +581,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
         "  line 7, chunker.type: no chunker is called 'sentense'\n"
         "      did you mean 'sentence'?  (also: token, markdown, code, semantic, sentence_window, hierarchical, none)\n"
         "  line 8, store.path: store 'faiss' needs this setting\n"
-        "      The index directory; it is made when it is first needed\n"
+        "      The index directory, created by the first write\n"
         "  line 8, store.metric: must be one of cosine, inner_product, l2, not the text 'l3'\n"
         "      possible: cosine, inner_product, l2\n"
         "  line 10, rerankers[0].cutoff: reranker 'similarity_cutoff' needs this setting\n"
@@ -663,7 +663,7 @@ def test_a_value_from_the_environment_is_never_shown(monkeypatch: pytest.MonkeyP
         config = load(text)
         shown += [repr(config), config.to_yaml(), config.to_yaml(origins=True)]
         shown += [repr(part) for part in config.sections.values()]
-        shown += [repr(part.given) for part in config.sections.values() if getattr(part, "given", None)]
+        shown += [repr(part.raw) for part in config.sections.values() if getattr(part, "raw", None)]
         assert "${SECRET}" in config.to_yaml()
     except ConfigError as error:
         shown += [str(error), repr(error), repr(error.problems)]

@@ -412,7 +412,7 @@ def test_nothing_is_synced_without_the_option(config: Path, tmp_path: Path) -> N
 
 def test_an_index_of_another_encoder_is_not_searched(index: Path) -> None:
     message = error_of("nearest", "fish", "--set", "encoder.max_length=9")
-    assert "was built by other settings" in message
+    assert "was built with other settings" in message
     assert "encoder.max_length" in message
 
 

@@ -1113,7 +1113,7 @@ def test_half_a_surrogate_pair_is_refused_where_it_would_be_kept(store: FaissSto
         Known("n", vector(1), metadata={"k": {"deep": [HALF]}}),
     ):
         assert refused(lambda bad=bad: store.add([bad.node()])) == (
-            f"node {bad.id!r} contains an unpaired surrogate, which UTF-8 cannot encode"
+            f"node {bad.id!r} contains a lone surrogate, which UTF-8 cannot encode"
         )
     check_store(store, model)
 
@@ -1166,7 +1166,10 @@ def test_numbers_whose_squares_are_beyond_float32_are_refused(path: Path, metric
         ([math.nan] + [1.0] * 5, "has a vector with NaN or infinity in it"),
         ([1.0] * 5 + [math.inf], "has a vector with NaN or infinity in it"),
         ([1.0] * 5 + [-math.inf], "has a vector with NaN or infinity in it"),
-        ([1.0] * 7, "has a vector of dimension 7, and this index has dimension 6: another encoder made the vectors"),
+        (
+            [1.0] * 7,
+            "has a vector of dimension 7, and this index has dimension 6: the vectors are from another encoder",
+        ),
         (None, "has no vector"),
     ],
     ids=["NaN", "infinity", "minus infinity", "too long", "none"],
@@ -1185,7 +1188,7 @@ def test_a_bad_vector_among_many_is_named_and_none_of_them_is_written(
 def test_vectors_of_two_lengths_in_the_first_call_are_refused(store: FaissStore) -> None:
     nodes = [Known("six", vector(1)).node(), Known("five", vector(2, 5)).node()]
     assert refused(lambda: store.add(nodes)) == (
-        "node 'five' has a vector of dimension 5, and this index has dimension 6: another encoder made the vectors"
+        "node 'five' has a vector of dimension 5, and this index has dimension 6: the vectors are from another encoder"
     )
     check_store(store, Model())
 

@@ -207,15 +207,15 @@ Tamper = Callable[[Path], Any]
 BROKEN_ROWS: dict[str, tuple[str, str]] = {
     "a vector cut short": (
         f"UPDATE vector SET vector = substr(vector, 1, 8) WHERE row = {ROW}",
-        " has a vector of 8 bytes; expected are {size}",
+        " has a vector of 8 bytes instead of {size}",
     ),
     "a vector of odd length": (
         f"UPDATE vector SET vector = substr(vector, 1, 7) WHERE row = {ROW}",
-        " has a vector of 7 bytes; expected are {size}",
+        " has a vector of 7 bytes instead of {size}",
     ),
     "an empty vector": (
         f"UPDATE vector SET vector = x'' WHERE row = {ROW}",
-        " has a vector of 0 bytes; expected are {size}",
+        " has a vector of 0 bytes instead of {size}",
     ),
     "NaN in a vector": (
         f"UPDATE vector SET vector = CAST(x'0000c07f' || substr(vector, 5) AS BLOB) WHERE row = {ROW}",
@@ -541,10 +541,10 @@ def test_the_command_info_shows_the_index_and_loads_no_encoder(config: Path) -> 
     assert shown["documents"] == "4"
     assert shown["nodes"].startswith("4, vectors of ")
     assert shown["search"] == "Flat, cosine, float32; exact search"
-    assert shown["words"] == "BM25, language english"
+    assert shown["lexical"] == "BM25, language english"
     assert shown["cached vectors"] == "0 of removed nodes"
     assert set(shown) == {
-        *("directory", "size", "documents", "nodes", "search", "words", "cached vectors"),
+        *("directory", "size", "documents", "nodes", "search", "lexical", "cached vectors"),
         *("encoder", "chunker", "reader"),
     }
 

@@ -375,13 +375,13 @@ def test_product_quantizers_are_trained_from_enough_and_rescored(tmp_path: Path,
         (
             "HNSW32_SQ8",
             "int8",
-            "precision: int8 goes with index Flat, HNSW or IVF; the factory string 'HNSW32_SQ8' has its own precision, "
+            "precision: int8 is for index Flat, HNSW or IVF; the factory string 'HNSW32_SQ8' has its own precision, "
             "as in 'HNSW32_SQ8' or 'IVF1024,SQfp16'",
         ),
         (
             "IVF8,Flat",
             "float16",
-            "precision: float16 goes with index Flat, HNSW or IVF; the factory string 'IVF8,Flat' has its own "
+            "precision: float16 is for index Flat, HNSW or IVF; the factory string 'IVF8,Flat' has its own "
             "precision, as in 'HNSW32_SQ8' or 'IVF1024,SQfp16'",
         ),
         (

@@ -372,7 +372,7 @@ def test_two_indexes_in_one_folder_are_refused(folder: Path, path: Path) -> None
     second = stock_index(some())
     index.storage_context.index_store.add_index_struct(second.index_struct)
     persist(index, folder)
-    assert refused(folder, path) == f"{folder / 'index_store.json'} has 2 vector indexes; expected is exactly one"
+    assert refused(folder, path) == f"{folder / 'index_store.json'} has 2 vector indexes; exactly one is expected"
 
 
 def test_a_docstore_of_another_persist_is_refused(folder: Path, path: Path, tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ def test_shortened_vectors_are_taken_over_and_told(folder: Path, path: Path, cap
     with caplog.at_level(logging.WARNING, logger="rag_plugin.faiss_store"):
         store = FaissStore.from_storage(folder, path)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{folder}: IndexPQ stores quantized vectors, which are imported as they are"
+        f"{folder}: IndexPQ stores quantized vectors; the exact vectors cannot be imported"
     ]
     assert len(store) == 300
     near = [score_of(store, node) for node in nodes]

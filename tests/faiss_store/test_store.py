@@ -356,10 +356,10 @@ def test_more_hits_than_there_are_nodes_gives_all_of_them(three: FaissStore) -> 
     ("question", "message"),
     [
         (None, "the query has no vector"),
-        ([1.0] * 5, "the query has a vector of dimension 5, and this index has dimension 6: another encoder made the "
-         "vectors"),
-        ([], "the query has a vector of shape (0,); expected is a list of numbers"),
-        ([[1.0] * 6], "the query has a vector of shape (1, 6); expected is a list of numbers"),
+        ([1.0] * 5, "the query has a vector of dimension 5, and this index has dimension 6: the vectors are from "
+         "another encoder"),
+        ([], "the query has a vector of shape (0,); a list of numbers is expected"),
+        ([[1.0] * 6], "the query has a vector of shape (1, 6); a list of numbers is expected"),
         ([math.nan] + [1.0] * 5, "the query has a vector with NaN or infinity in it"),
         ([math.inf] + [1.0] * 5, "the query has a vector with NaN or infinity in it"),
     ],
@@ -501,7 +501,7 @@ def test_text_that_no_encoding_holds_is_a_clear_error(store: FaissStore, node: T
     given.embedding = vector(1)
     with pytest.raises(StoreError) as caught:
         store.add([given])
-    assert str(caught.value) == "node 'n' contains an unpaired surrogate, which UTF-8 cannot encode"
+    assert str(caught.value) == "node 'n' contains a lone surrogate, which UTF-8 cannot encode"
 
 
 @pytest.mark.parametrize(
@@ -510,9 +510,10 @@ def test_text_that_no_encoding_holds_is_a_clear_error(store: FaissStore, node: T
         (None, "node 'bad' has no vector"),
         (
             [1.0, 2.0],
-            "node 'bad' has a vector of dimension 2, and this index has dimension 6: another encoder made the vectors",
+            "node 'bad' has a vector of dimension 2, and this index has dimension 6: "
+            "the vectors are from another encoder",
         ),
-        ([], "node 'bad' has a vector of shape (0,); expected is a list of numbers"),
+        ([], "node 'bad' has a vector of shape (0,); a list of numbers is expected"),
         ([math.nan] * 6, "node 'bad' has a vector with NaN or infinity in it"),
         ([1e39] * 6, "node 'bad' has a vector with NaN or infinity in it"),
     ],

@@ -300,7 +300,7 @@ def test_a_model_that_is_missing_is_downloaded_once(server: FakeOllama) -> None:
         (faults.error_line(3, "write /models/x: no space left on device"), "no space left on device"),
         (faults.no_done(), "the server ended the download before it was complete"),
         (faults.drop(2), "broke"),
-        (faults.stall(2), "went silent"),
+        (faults.stall(2), "sent nothing"),
         (faults.status(500, "pull model manifest: dial tcp: lookup registry.ollama.ai: no such host"), "no such host"),
     ],
     ids=["unknown", "disk", "no-success", "drop", "stall", "network"],
@@ -439,7 +439,7 @@ def test_thinking_is_kept_apart(server: FakeOllama) -> None:
 @pytest.mark.parametrize("form", each_form(QUICK))
 def test_thinking_alone_is_no_answer(server: FakeOllama, form: str) -> None:
     server.says = Answer("", thinking="What do herons eat?")
-    with pytest.raises(AnswerBroken, match=f"'{MODEL}' at .* thought, and then gave an empty answer; rephrase"):
+    with pytest.raises(AnswerBroken, match=f"'{MODEL}' at .* returned an empty answer after thinking; rephrase"):
         ask(llm_of(server), form)
 
 

@@ -83,7 +83,7 @@ def test_a_plan_says_what_would_become_of_each_document(bench: Bench) -> None:
         "texts": 2,
     }
     assert str(plan) == (
-        f"1 new, 1 changed, 1 gone, 2 unchanged; 2 nodes to write, 2 texts with {plan.tokens} tokens to encode, "
+        f"1 added, 1 changed, 1 removed, 2 unchanged; 2 nodes to write, 2 texts with {plan.tokens} tokens to encode, "
         f"about {plan.seconds:.0f} s"
     )
     json.dumps(plan.to_dict())
@@ -280,7 +280,7 @@ def test_the_command_shows_the_plan_and_writes_nothing(config: Path, bench: Benc
     assert done.exit_code == 0, done.output
     *names, last = done.stdout.splitlines()
     assert names == [f"+ {name}" for name in NAMES]
-    assert last.startswith("4 new; 4 nodes to write, 4 texts with ")
+    assert last.startswith("4 added; 4 nodes to write, 4 texts with ")
     assert not bench.index.exists()
     done = command("sync", "--dry-run", "--json")
     shown = json.loads(done.stdout)
@@ -298,7 +298,7 @@ def test_the_command_says_that_a_sync_would_stop(config: Path, bench: Bench) -> 
     done = command(*arguments)
     assert done.exit_code == 0
     assert done.stdout.startswith("* chunker.chunk_size: unset then, 50 now\n")
-    assert "a sync would stop because of * : sync.on_change is error" in done.stderr
+    assert "a sync would stop at the changes marked *: sync.on_change is error" in done.stderr
 
 
 # ---------------------------------------------------------------------------------- the cache of vectors

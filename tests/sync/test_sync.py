@@ -679,7 +679,7 @@ def test_on_change_error_names_each_difference_and_the_cure(bench: Bench) -> Non
         "reader.recursive: True then, False now",
     ]
     assert str(caught.value) == (
-        f"{bench.index} was built by other settings:\n"
+        f"{bench.index} was built with other settings:\n"
         "  encoder.salt: 0 then, 1 now\n"
         "  chunker.chunk_size: 256 then, 128 now\n"
         "  reader.recursive: True then, False now\n"
@@ -704,7 +704,7 @@ def test_other_weights_under_the_same_name_are_noticed(bench: Bench, caplog: pyt
         bench.engine(other)
     (difference,) = caught.value.differences
     assert difference.startswith("encoder: other weights under the same name (the same sentence gives cosine ")
-    assert str(caught.value) == (f"{bench.index} was built by other settings:\n  {difference}\n{HINT}")
+    assert str(caught.value) == (f"{bench.index} was built with other settings:\n  {difference}\n{HINT}")
     caplog.clear()
     report = bench.sync(other)
     assert report.changed == NAMES
@@ -789,7 +789,7 @@ def test_a_store_filled_by_hand_is_not_taken_over(bench: Bench) -> None:
     with pytest.raises(IndexMismatch) as caught:
         bench.sync()
     assert str(caught.value) == (
-        f"{bench.index} was built by other settings:\n"
+        f"{bench.index} was built with other settings:\n"
         "  its vectors were added by hand, with an encoder that is not recorded\n"
         "A sync would remove them: set store.path to another directory, or clear() the store first."
     )

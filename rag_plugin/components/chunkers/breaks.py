@@ -1,7 +1,7 @@
 """Boundary strengths: how suitable each offset of a text is for the start of a node.
 
 The result is one byte for each offset, 0 where no node should start. It depends on the surrounding text alone, so an
-edit changes it nowhere else.
+edit changes it only near the edit.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _sentences(text: str) -> Iterator[int]:
 
 
 def _words(text: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Strengths of words and clauses, and a mask of the characters that are no white space."""
+    """Strengths of words and clauses, and a mask of the characters that are not white space."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     solid = np.append(~np.isin(codes, _SPACES), False)
     breaks = np.zeros(len(text) + 1, dtype=np.uint8)
@@ -103,7 +103,7 @@ def _words(text: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         return breaks, solid
     starts = np.flatnonzero(solid[1:] & ~solid[:-1]) + 1
     breaks[starts] = WORD
-    # For each offset, the last character before it that is no space.
+    # For each offset, the last character before it that is not white space.
     last = np.maximum.accumulate(np.where(solid[:-1], np.arange(len(text)), 0))
     breaks[starts[np.isin(codes[last[starts - 1]], [ord(mark) for mark in ",;:"])]] = CLAUSE
     breaks[np.flatnonzero(np.isin(codes, [ord(mark) for mark in "，、；："])) + 1] = CLAUSE

@@ -65,7 +65,7 @@ def parser_of(language: str) -> Any:
 
     Raises:
         MissingPackage: The grammars are not installed.
-        ComponentError: There is none for this language.
+        ComponentError: There is no grammar for this language.
     """
     try:
         from tree_sitter_language_pack import get_parser
@@ -99,16 +99,16 @@ def code_breaks(text: str, language: str) -> NDArray[np.uint8]:
         previous: Any = None
         for child in node.children:
             row = child.start_point.row
-            first = child.start_point.column <= indents[row]
-            if first and child.is_named and previous is not None and starts[row] < len(text):
-                starts_line, sibling = previous
-                if starts_line and not _is_attached(sibling, row):
+            is_first = child.start_point.column <= indents[row]
+            if is_first and child.is_named and previous is not None and starts[row] < len(text):
+                is_sibling_first, sibling = previous
+                if is_sibling_first and not _is_attached(sibling, row):
                     strength = _STRENGTHS[min(level, len(_STRENGTHS) - 1)]
                     breaks[starts[row]] = max(breaks[starts[row]], strength)
                     has_boundary = True
                 else:  # below a comment or the head of a definition
                     breaks[starts[row]] = WORD
-            previous = (first, child)
+            previous = (is_first, child)
         pending += [
             (child, level + has_boundary) for child in node.children if child.end_point.row > child.start_point.row
         ]
@@ -121,7 +121,7 @@ def _is_attached(sibling: Any, row: int) -> bool:
 
 
 class CodeChunker(SpanChunker):
-    """Splits at the outermost definitions and statements that fit; files that are no code, as prose.
+    """Splits at the outermost definitions and statements that fit; files that are not code are split as prose.
 
     Attributes:
         language: A tree-sitter language; None for the language of the file's suffix.

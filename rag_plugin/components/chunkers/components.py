@@ -58,7 +58,7 @@ def common(
         ),
     ] = "split",
 ) -> None:
-    """Settings of every chunker, LlamaIndex's own and injected ones too; the engine applies them."""
+    """Settings of every chunker, also of a LlamaIndex class or a ready object; the engine applies them."""
 
 
 def _overlap_below_size(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -201,9 +201,7 @@ def hierarchical(
     from .hierarchical import HierarchicalChunker
 
     size = chunk_size or min(128, default_chunk_size(encoder))
-    return HierarchicalChunker(
-        parent_sizes=list(parent_sizes), **_sized(encoder, callback_manager, chunk_size or size, 0)
-    )
+    return HierarchicalChunker(parent_sizes=list(parent_sizes), **_sized(encoder, callback_manager, size, 0))
 
 
 def none(callback_manager: CallbackManager) -> NodeParser:

@@ -60,7 +60,7 @@ class DocumentSplitter:
         max_tokens: The encoder's input length; None if it is unknown.
         embed_metadata: Metadata keys that are encoded together with a node's text.
         too_long: What happens to a node that is longer than `max_tokens`: it is split, kept with a warning, or the
-            document is refused.
+            document is rejected.
 
     Attributes:
         truncation: Counts over all documents so far.
@@ -129,7 +129,7 @@ class DocumentSplitter:
         texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
         self.truncation.characters += sum(map(len, texts))
         limit = self._max_tokens
-        # A SpanChunker keeps to its size.
+        # The nodes of a SpanChunker never exceed its size.
         is_sized = isinstance(self._chunker, SpanChunker) and self._chunker.chunk_size <= (limit or 0)
         if limit is None or not texts or (is_sized and not self._embed_metadata):
             return {node.node_id: [node] for node in nodes}

@@ -15,8 +15,8 @@ from .span_chunker import NodeSpan, SpanChunker
 class HierarchicalChunker(SpanChunker):
     """Small nodes with the spans of their parents, for retrieval that replaces children by their parent.
 
-    Only the smallest spans are nodes. `parents` in their metadata has the spans of the larger ones, the nearest first,
-    as `start:end start:end`. Nodes are contiguous, so a parent's text is the concatenation of its nodes.
+    Only the smallest spans are nodes. `parents` in their metadata holds the spans of the larger ones, nearest first, as
+    `start:end start:end`. Nodes are contiguous, so a parent's text is the concatenation of its nodes.
 
     Attributes:
         parent_sizes: In tokens, from large to small, each larger than `chunk_size`.
@@ -36,6 +36,6 @@ class HierarchicalChunker(SpanChunker):
             for part in parts:
                 yield from self._level(packer, part, sizes[1:], [part, *parents])
             return
-        shown = " ".join(f"{start}:{end}" for start, end in parents)
+        parent_spans = " ".join(f"{start}:{end}" for start, end in parents)
         for part in packer.fit(parts, sizes[0], self._tokens.counts, strip=False):
-            yield NodeSpan(*part, {"parents": shown} if shown else {})
+            yield NodeSpan(*part, {"parents": parent_spans} if parent_spans else {})

@@ -25,7 +25,7 @@ _ATTRIBUTES = re.compile(r"\s*\{[^{}]*\}\s*$")
 
 @dataclass(frozen=True)
 class MarkdownSection:
-    """A heading with the text below it; `path` has the headings above, `/` if there is none."""
+    """A heading with the text below it; `path` holds the headings above, `/` if there is none."""
 
     start: int
     end: int

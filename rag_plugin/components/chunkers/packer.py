@@ -112,9 +112,9 @@ class Packer:
             if strongest:
                 equal = low + np.flatnonzero(window == strongest)
                 return int(equal[0]) if len(equal) == 1 else min(equal.tolist(), key=self._rank)
-        good = np.flatnonzero(self._breaks[start + 1 : high + 1])
-        if good.size:
-            return start + 1 + int(good[-1])
+        boundaries = np.flatnonzero(self._breaks[start + 1 : high + 1])
+        if boundaries.size:
+            return start + 1 + int(boundaries[-1])
         cut = high
         while cut > start + 1 and _joins(self._text[cut - 1 : cut + 1]):
             cut -= 1
@@ -134,9 +134,9 @@ class Packer:
             earliest += int(headings[-1]) if headings.size else 0
             window = self._breaks[earliest:begin]
             strong, weak = np.flatnonzero(window >= SENTENCE), np.flatnonzero(window)
-        for good in (strong, weak):
-            if good.size:
-                return earliest + int(good[0])
+        for boundaries in (strong, weak):
+            if boundaries.size:
+                return earliest + int(boundaries[0])
         return earliest
 
 

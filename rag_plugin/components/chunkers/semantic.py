@@ -23,7 +23,7 @@ class SemanticChunker(SpanChunker):
 
     Each sentence is encoded together with its neighbours. The cosine distance between adjacent vectors is the strength
     of the boundary between them, after G. Kamradt's method. Unlike LlamaIndex's `SemanticSplitterNodeParser`, nodes
-    keep to the size, and the strength of a boundary depends on its neighbourhood alone.
+    never exceed the size, and the strength of a boundary depends on its neighbourhood alone.
     """
 
     buffer_size: int = Field(default=1, ge=0)

@@ -90,22 +90,22 @@ class FairLock:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Hold the lock inside the block."""
-        mine = threading.Event()
+        turn = threading.Event()
         with self._mutex:
-            self._queue.append(mine)
+            self._queue.append(turn)
             self._queue[0].set()
         try:
-            mine.wait()
+            turn.wait()
             yield
         finally:  # also after an interrupt while waiting
             with self._mutex:
-                self._queue.remove(mine)
+                self._queue.remove(turn)
                 if self._queue:
                     self._queue[0].set()
 
 
 Encode = Callable[[list[str], str], "NDArray[np.float32]"]
-"""Encodes texts of one role; one row for each."""
+"""Encodes texts of one role; returns one row for each text."""
 
 
 @dataclass

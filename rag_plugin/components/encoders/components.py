@@ -27,7 +27,8 @@ DocumentPrompt = Annotated[
     str | None, Field(description="Text put before a node's text; unset, the model's own, or that of its family.")
 ]
 TruncateDim = Annotated[
-    int | None, Field(gt=0, description="Keep the first numbers of a vector; for models trained for it.")
+    int | None,
+    Field(gt=0, description="Keep only so many leading numbers of a vector; for models trained for it."),
 ]
 
 
@@ -89,7 +90,7 @@ def huggingface(
         bool, Field(description="Run the model's own Python code; only for models you have reviewed.")
     ] = False,
 ) -> Callable[..., SentenceEncoder]:
-    """A sentence-transformers or plain transformer model, in this process. `rag-plugin fetch` downloads one."""
+    """A sentence-transformers or plain transformer model, in this process. `rag-plugin fetch` downloads it."""
     from .sentence_encoder import load_sentence_encoder
 
     return load_sentence_encoder

@@ -33,12 +33,12 @@ _EMPTY_TEXT = "no input provided"  # the server's error for a text without token
 class OllamaEncoder(RoleEmbedding):
     """A model on an Ollama server.
 
-    Building one sends no request. A text that is longer than the model's context is an error; the server would cut it.
+    Building one sends no request. A text that is longer than the model's context is an error, never cut.
     """
 
     base_url: str = Field(description="The server's address.")
     normalize: bool = Field(description="Scale vectors to length 1.")
-    truncate_dim: int | None = Field(description="Keep the first numbers of a vector.")
+    truncate_dim: int | None = Field(description="Keep only so many leading numbers of a vector.")
     context_window: int | None = Field(description="Maximum tokens of a text; None for the server's default.")
     request_timeout: float = Field(description="Seconds to wait for a response.")
     retries: int = Field(description="How often a request that the server did not accept is repeated.")

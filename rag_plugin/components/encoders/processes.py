@@ -26,7 +26,7 @@ class EncoderProcesses:
     """Processes started at the first call of `encode` and kept until `close` or the end of this process.
 
     Args:
-        load: Makes the encoder for a device; has to be picklable.
+        load: Loads the encoder on a device; has to be picklable.
         devices: One process for each; a device listed twice gets two.
     """
 

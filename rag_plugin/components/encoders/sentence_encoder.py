@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 _MIN_TEXTS_FOR_PROCESSES = MAX_CONCURRENT_TEXTS + 1  # questions are encoded here and do not wait for the processes
 _TOKENS_PER_BATCH_ON_GPU = 16_384
-_TOKENS_PER_THREAD, _MIN_TOKENS_PER_BATCH = 1024, 2048  # fastest on a processor
+_TOKENS_PER_THREAD, _MIN_TOKENS_PER_BATCH = 1024, 2048  # fastest on a CPU
 
 
 class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
@@ -194,12 +194,12 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
                 processing_kwargs={"text": {"padding": False}, "common": {"return_tensors": None}},
             )
         per_text = {name: value for name, value in tokenized.items() if isinstance(value, list)}
-        others = {name: value for name, value in tokenized.items() if not isinstance(value, list)}
+        shared = {name: value for name, value in tokenized.items() if not isinstance(value, list)}
         lengths = [len(ids) for ids in per_text["input_ids"]]
         for batch in self._batches(lengths):
             features = {name: [value[index] for index in batch] for name, value in per_text.items()}
             with self._model_lock.turn():
-                rows = self._forward(features, others, role)
+                rows = self._forward(features, shared, role)
             yield batch, rows, sum(lengths[index] for index in batch)
 
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
@@ -208,22 +208,22 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
         return batches_by_length(lengths, max_tokens=self._batch_tokens)
 
     @torch.inference_mode()
-    def _forward(self, features: dict[str, list[Any]], others: dict[str, Any], role: str) -> NDArray[np.float32]:
+    def _forward(self, features: dict[str, list[Any]], shared: dict[str, Any], role: str) -> NDArray[np.float32]:
         try:
             padded = self._model.tokenizer.pad(features, padding=True, return_tensors="pt")
             inputs = {name: value.to(self._model.device) for name, value in padded.items()}
-            return self._to_numpy(self._model({**inputs, **others}, task=role)["sentence_embedding"])
+            return self._to_numpy(self._model({**inputs, **shared}, task=role)["sentence_embedding"])
         except torch.OutOfMemoryError:
             count = len(features["input_ids"])
             if count == 1:
                 raise
-        # Outside the handler: the exception keeps the tensors of the failed attempt alive.
+        # Outside the except block: the exception would keep the tensors of the failed attempt alive.
         if self._batch_size is None:
             self._batch_tokens = max(256, self._batch_tokens // 2)
         _log.warning("%s: a batch of %d texts exceeded the device's memory; it is halved", PART, count)
         halves = slice(None, count // 2), slice(count // 2, None)
         return np.concatenate(
-            [self._forward({name: value[half] for name, value in features.items()}, others, role) for half in halves]
+            [self._forward({name: value[half] for name, value in features.items()}, shared, role) for half in halves]
         )
 
     def _to_numpy(self, vectors: torch.Tensor) -> NDArray[np.float32]:

@@ -64,7 +64,7 @@ def load_model(folder: str, source: ModelSource, settings: EncoderSettings) -> S
     """
     dtype = settings.dtype
     had_progress_bar = is_progress_bar_enabled()
-    disable_progress_bar()  # of about one second, in the terminal of an application
+    disable_progress_bar()  # it would appear for about one second in the terminal of an application
     try:
         return SentenceTransformer(
             # A hub model is loaded by its cache folder too: a name would be looked up in the network for other files.
@@ -79,9 +79,9 @@ def load_model(folder: str, source: ModelSource, settings: EncoderSettings) -> S
         name = error.name or "unknown"
         raise MissingPackage(PART, name, name.partition(".")[0].replace("_", "-")) from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        place = source.name if source.is_local else f"{source.name!r}, in {folder},"
+        location = source.name if source.is_local else f"{source.name!r}, in {folder},"
         reason = one_line_reason(error, first_line=True)
-        raise ComponentError(f"{PART}: {place} contains no loadable model: {reason}") from error
+        raise ComponentError(f"{PART}: {location} contains no loadable model: {reason}") from error
     finally:
         if had_progress_bar:
             enable_progress_bar()

@@ -24,9 +24,9 @@ def llm_error(llm: Any, error: BaseException) -> LLMError | None:
         return unreachable(target)
     if isinstance(error, TimeoutError) or "Timeout" in name:
         seconds = getattr(llm, "request_timeout", None)
-        silent = "" if seconds is None else f" for {seconds:g} s"
+        duration = "" if seconds is None else f" for {seconds:g} s"
         timeout = target.error(
-            LLMTimeout, f"{target} was silent{silent}", ": if it is still loading, set llm.request_timeout higher"
+            LLMTimeout, f"{target} sent nothing{duration}", ": if it is still loading, set llm.request_timeout higher"
         )
         timeout.limit = "request_timeout"
         return timeout

@@ -51,7 +51,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _LOCAL_BLOCKS = (TextBlock, ThinkingBlock, ToolCallBlock)  # blocks whose conversion fetches nothing
 
-# Arguments of a call besides model options, in the words of Ollama's client; and LlamaIndex's arguments without effect.
+# Arguments of a call besides model options, by their names in Ollama's client; LlamaIndex's arguments without effect.
 _BODY_ARGUMENTS = ("tools", "think", "format", "keep_alive", "options")
 _IGNORED_ARGUMENTS = ("tool_required", "tool_choice", "allow_parallel_tool_calls", "formatted")
 _REPLACED_FIELDS = {
@@ -210,10 +210,10 @@ class OllamaLLM(Ollama):
         options = {
             name: value for name, value in arguments.items() if name not in _IGNORED_ARGUMENTS and value is not None
         }
-        others = {name: options.pop(name) for name in _BODY_ARGUMENTS if name in options}
+        body_arguments = {name: options.pop(name) for name in _BODY_ARGUMENTS if name in options}
         max_tokens = options.pop("max_tokens", None)
         # All other arguments are model options; the server would ignore an unknown name.
-        options = {**dict(others.get("options") or {}), **options}
+        options = {**dict(body_arguments.get("options") or {}), **options}
         check_options(options)
         options = {"temperature": self.temperature, "num_predict": self.max_tokens, **self.additional_kwargs, **options}
         if max_tokens is not None:
@@ -231,10 +231,10 @@ class OllamaLLM(Ollama):
             "shift": False,  # an answer that fills the context ends there; the prompt is kept
         }
         optional = {
-            "tools": others.get("tools"),
-            "think": others.get("think", self.thinking),
-            "format": others.get("format", "json" if self.json_mode else None),
-            "keep_alive": others.get("keep_alive", self.keep_alive),
+            "tools": body_arguments.get("tools"),
+            "think": body_arguments.get("think", self.thinking),
+            "format": body_arguments.get("format", "json" if self.json_mode else None),
+            "keep_alive": body_arguments.get("keep_alive", self.keep_alive),
         }
         body.update({name: value for name, value in optional.items() if value is not None})
         return body
@@ -248,7 +248,7 @@ class OllamaLLM(Ollama):
     async def _answer(
         self, messages: Sequence[ChatMessage], arguments: dict[str, Any], *, complete: bool = False
     ) -> AsyncGenerator[ChatResponse, None]:
-        """The growing answer, or with `complete` its last response only, which has the finish reason."""
+        """The streamed answer, or with `complete` its last response only, which has the finish reason."""
         state = self._state
         await state.check_version()
         body = await self._body(messages, arguments)
@@ -291,12 +291,12 @@ class OllamaLLM(Ollama):
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """The growing answer; closing the generator stops the server."""
+        """The streamed answer; closing the generator stops the server."""
         return bridge.iterate(self._answer(messages, kwargs))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """The growing answer; closing the generator stops the server."""
+        """The streamed answer; closing the generator stops the server."""
         return self._answer(messages, kwargs)
 
     async def _complete_answer(self, messages: Sequence[ChatMessage], arguments: dict[str, Any]) -> ChatResponse:
@@ -304,7 +304,7 @@ class OllamaLLM(Ollama):
         async for last in self._answer(messages, arguments, complete=True):
             response = last
         if response is None:
-            raise self._state.target.error(LLMError, f"{self._state.target} gave no answer")
+            raise self._state.target.error(LLMError, f"{self._state.target} returned no answer")
         response.delta = None
         return response
 
@@ -363,10 +363,10 @@ def build_ollama_llm(
     **fields: Any,
 ) -> OllamaLLM:
     """Builds an `OllamaLLM` from the settings of component `ollama`; those that are its fields are passed on."""
-    own = {"seed": seed, "top_p": top_p, "top_k": top_k, "repeat_penalty": repeat_penalty, "stop": list(stop) or None}
+    named = {"seed": seed, "top_p": top_p, "top_k": top_k, "repeat_penalty": repeat_penalty, "stop": list(stop) or None}
     return OllamaLLM(
         base_url=normalize_address(base_url),
         context_window=context_window or -1,
-        additional_kwargs={**{name: value for name, value in own.items() if value is not None}, **(options or {})},
+        additional_kwargs={**{name: value for name, value in named.items() if value is not None}, **(options or {})},
         **fields,
     )

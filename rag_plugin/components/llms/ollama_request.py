@@ -76,7 +76,7 @@ class ChatRequest:
         elif self.answer.is_empty and self._messages:
             raise self._target.error(
                 AnswerBroken,
-                f"{self._target} {'thought, and then ' if self.answer.thinking else ''}gave an empty answer",
+                f"{self._target} returned an empty answer{' after thinking' if self.answer.thinking else ''}",
                 "; rephrase the question, or use another model",
             )
         return reason

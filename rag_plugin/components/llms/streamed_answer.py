@@ -39,7 +39,7 @@ class StreamedAnswer:
 
         Args:
             line: The last line.
-            reason: The finish reason; None while the answer goes on.
+            reason: The finish reason; None while the answer continues.
             complete: Whether `raw` holds the complete message, as without streaming.
         """
         blocks: list[Any] = [ThinkingBlock(content=self.thinking)] if self.thinking else []

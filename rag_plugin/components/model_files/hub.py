@@ -169,13 +169,13 @@ def _is_known_absent(folder: str, name: str, model: HubModel) -> bool:
 # ---------------------------------------------------------------------------------- download
 
 
-def wanted_files(names: Iterable[str], backend: str = "torch") -> list[str]:
+def required_files(names: Iterable[str], backend: str = "torch") -> list[str]:
     """The files of a repository that a model is loaded from, sorted."""
     names = set(names)
     exported = {name for name in names if _matches(name, _OF_BACKEND.get(backend, ()))}
     with_safe = {name.rpartition("/")[0] for name in names if name.endswith(".safetensors")}
 
-    def is_wanted(name: str) -> bool:
+    def is_required(name: str) -> bool:
         if name in exported:
             return True
         if _matches(name, (*_NOT_LOADED, *_OF_ANY_BACKEND)) or not _matches(name, _LOADED):
@@ -185,7 +185,7 @@ def wanted_files(names: Iterable[str], backend: str = "torch") -> list[str]:
             return False
         return not (exported and _matches(name, _WEIGHTS) and not parent)
 
-    return sorted(filter(is_wanted, names))
+    return sorted(filter(is_required, names))
 
 
 def fetch(model: HubModel) -> Fetched:
@@ -203,7 +203,7 @@ def fetch(model: HubModel) -> Fetched:
     try:
         info = HfApi().model_info(model.name, revision=model.revision, files_metadata=True)
         sizes = {item.rfilename: item.size or 0 for item in info.siblings or []}
-        names = wanted_files(sizes, model.backend)
+        names = required_files(sizes, model.backend)
         if not any(_matches(name, _ANY_WEIGHTS) for name in names):
             raise ComponentError(f"{model.name!r} has no weights that can be loaded")
         new = [n for n in names if not isinstance(try_to_load_from_cache(model.name, n, revision=str(info.sha)), str)]
@@ -212,8 +212,8 @@ def fetch(model: HubModel) -> Fetched:
         if model.has_modules and "modules.json" not in sizes:
             _cache_absence(model, "modules.json")
         if model.trust_remote_code:
-            _fetch_code_of_others(folder)
-    except Exception as error:  # the seam to huggingface_hub and its network stack; unknown exceptions pass
+            _fetch_external_code(folder)
+    except Exception as error:  # huggingface_hub and its network stack may raise anything; unknown exceptions pass
         translated = _component_error(model, error)
         if translated is None:
             raise
@@ -247,7 +247,7 @@ def _cache_absence(model: HubModel, name: str) -> None:
         pass
 
 
-def _fetch_code_of_others(folder: str) -> None:
+def _fetch_external_code(folder: str) -> None:
     """Download Python code that the model takes from another repository, written `owner/name--module.Class`."""
     from huggingface_hub import snapshot_download
 

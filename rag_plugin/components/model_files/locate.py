@@ -17,7 +17,7 @@ class ModelSource:
     """A resolved model.
 
     Attributes:
-        name: What its loader gets: an absolute path or a hub id.
+        name: Argument for the loader: an absolute path or a hub id.
         label: A name that is the same on any machine, stored in indexes: a path is reduced to its last part.
         is_local: Whether `name` is a path.
     """

@@ -53,12 +53,12 @@ class JsonlReader(ListingReader):
         missing = next((field for field in self._text if field not in record), None)
         if self._id is None:
             if missing is not None:
-                return Unlisted(location, _lacks(record, missing))
+                return Unlisted(location, _missing_field(record, missing))
             seen[digest] = seen.get(digest, 0) + 1
             name = digest[:32] if seen[digest] == 1 else f"{digest[:32]}#{seen[digest]}"
         else:
             if self._id not in record:
-                return Unlisted(location, _lacks(record, self._id))
+                return Unlisted(location, _missing_field(record, self._id))
             if record[self._id] in (None, ""):
                 return Unlisted(location, f"the id in the field {self._id!r} is empty")
             name = str(record[self._id])
@@ -66,7 +66,7 @@ class JsonlReader(ListingReader):
                 return Unlisted(location, f"the id {name!r} is already used on line {seen[name]}")
             seen[name] = number
             if missing is not None:
-                return Unlisted(name, f"{location}: {_lacks(record, missing)}")
+                return Unlisted(name, f"{location}: {_missing_field(record, missing)}")
         # The record is read again on demand, so that a long file is never held in memory.
         return Listed(name, digest, lambda: self._load(name, position, len(line), digest))
 
@@ -105,7 +105,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return record
 
 
-def _lacks(record: dict[str, Any], field: str) -> str:
+def _missing_field(record: dict[str, Any], field: str) -> str:
     return f"the record has no field {field!r}; it has {', '.join(list(record)[:8]) or 'none'}"
 
 

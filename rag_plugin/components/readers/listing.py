@@ -39,7 +39,7 @@ class _LoadedDocuments:
             documents = self._reader.load_data()
         except RagPluginError:
             raise
-        except Exception as error:  # the seam to any reader
+        except Exception as error:  # a reader may raise anything
             reason = f"{type(error).__name__}: {one_line_reason(error)}"
             raise ComponentError(f"{type(self._reader).__name__}: {reason}") from error
         for document in documents:

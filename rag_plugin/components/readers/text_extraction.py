@@ -54,9 +54,8 @@ def extract(path: Path, document_id: str) -> str:
         raise DocumentError(document_id, f"the file cannot be read: {error.strerror or error}") from error
     except RecursionError as error:
         raise DocumentError(document_id, "the file is nested too deeply") from error
-    except Exception as error:  # the seam to the format readers
-        reason = f"{type(error).__name__}: {one_line_reason(error)}"
-        raise DocumentError(document_id, f"it is broken: {reason}") from error
+    except Exception as error:  # a format's reader may raise anything
+        raise DocumentError(document_id, f"it is broken: {type(error).__name__}: {one_line_reason(error)}") from error
 
 
 def _text(path: Path, document_id: str) -> str:
@@ -69,8 +68,8 @@ def decode(raw: bytes, document_id: str) -> str:
     Raises:
         DocumentError: The bytes are not text.
     """
-    for mark, encoding in _MARKS:
-        if raw.startswith(mark):
+    for byte_order_mark, encoding in _BYTE_ORDER_MARKS:
+        if raw.startswith(byte_order_mark):
             text = raw.decode(encoding, "replace")
             break
     else:
@@ -84,7 +83,7 @@ def decode(raw: bytes, document_id: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -119,11 +118,11 @@ def _guess(raw: bytes, document_id: str) -> str:
     return text
 
 
-_BLOCKS = (
+_BLOCK_ELEMENTS = (
     "address article aside blockquote br caption dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 "
     "h4 h5 h6 header hr li main nav ol p section summary table td th title tr ul"
 ).split()
-_NO_TEXT = ("script", "style", "template", "noscript")
+_ELEMENTS_WITHOUT_TEXT = ("script", "style", "template", "noscript")
 _INDENT = "\ue000"  # replaces the indentation of code while white space is collapsed
 
 
@@ -161,10 +160,10 @@ def _html_text(soup: Any) -> str:
         elif item.name == "pre":
             code = re.sub(r"(?m)^[ \t]+", lambda indent: _INDENT * len(indent[0].expandtabs()), item.get_text())
             pieces += ["\n", code, "\n"]
-        elif item.name not in _NO_TEXT:
-            around = ["\n"] if item.name in _BLOCKS else []
-            pieces += around
-            pending += [*around, *reversed(item.contents)]
+        elif item.name not in _ELEMENTS_WITHOUT_TEXT:
+            line_breaks = ["\n"] if item.name in _BLOCK_ELEMENTS else []
+            pieces += line_breaks
+            pending += [*line_breaks, *reversed(item.contents)]
     return "".join(pieces)
 
 

@@ -1,8 +1,8 @@
 """Components from LlamaIndex classes that a config names by their path.
 
 A class's settings are the parameters of its `__init__` together with its pydantic fields. The two differ: some
-parameters are no fields, and fields hold constraints and descriptions that the signature lacks. Many of these classes
-ignore misspelt keywords, so a name that is in neither is refused here.
+parameters are not fields, and fields hold constraints and descriptions that the signature lacks. Many of these classes
+ignore misspelt keywords, so a name that is in neither is rejected here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Unset:
 
 
 UNSET = _Unset()
-"""The default of a class's setting: it is not passed, so that the class decides."""
+"""The default of a class's setting: no argument is passed, so the class's own default applies."""
 
 
 def component_of_class(slot: str, path: str, allow: Iterable[str]) -> Component:
@@ -61,7 +61,8 @@ def component_of_class(slot: str, path: str, allow: Iterable[str]) -> Component:
     cls = _import_class(module_name, class_name)
     base = _import_class(*SLOTS[slot].base_class.split(":"))
     if not issubclass(cls, base):
-        raise ComponentNotFound(f"{path} is no {slot}", f"a {slot} is a subclass of {base.__module__}.{base.__name__}")
+        hint = f"name a subclass of {base.__module__}.{base.__name__}"
+        raise ComponentNotFound(f"{path} does not fit the slot {slot!r}", hint)
     if inspect.isabstract(cls):
         raise ComponentNotFound(f"{path} is abstract", "name one of its subclasses")
     return _component(slot, path, cls)
@@ -81,7 +82,7 @@ def _import_class(module_name: str, class_name: str) -> type[Any]:
         raise ComponentNotFound(
             f"{module_name} needs the package {missing!r}", f"pip install {missing.partition('.')[0].replace('_', '-')}"
         ) from error
-    except Exception as error:  # the seam to a foreign module
+    except Exception as error:  # a foreign module may raise anything
         raise ComponentNotFound(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
@@ -103,7 +104,7 @@ def _component(slot: str, path: str, cls: type[Any]) -> Component:
     common, rules = common_settings(slot, fields)
     try:
         schema = settings_model(cls.__name__, {**fields, **common})
-    except Exception as error:  # the seam to pydantic's reading of foreign annotations
+    except Exception as error:  # of pydantic or of a foreign annotation
         raise ComponentNotFound(f"the settings of {path} cannot be read: {type(error).__name__}: {error}") from error
     build = _builder(cls, list(wiring.values()), list(load_settings))
     return Component(
@@ -116,13 +117,13 @@ def _builder(cls: type[Any], wiring_parameters: list[str], load_settings: list[s
         # Only settings of the file are passed: a class's own default can differ from its field's.
         arguments = {name: value for name, value in settings.items() if value is not UNSET}
         arguments.update(zip(wiring_parameters, wiring))
-        of_load = {name: arguments.pop(name) for name in load_settings if name in arguments}
+        load_arguments = {name: arguments.pop(name) for name in load_settings if name in arguments}
         part = cls(**arguments)
-        if not of_load:
+        if not load_arguments:
             return part
         from .bound_reader import BoundReader
 
-        return BoundReader(part, of_load)
+        return BoundReader(part, load_arguments)
 
     return build
 

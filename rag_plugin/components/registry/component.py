@@ -1,6 +1,6 @@
 """A component: one typed function whose signature is its schema, its defaults and its documentation.
 
-Parameters before the `*` are wiring, objects that the engine hands over. Parameters after the `*` are settings of the
+Parameters before the `*` are wiring, objects that the engine passes. Parameters after the `*` are settings of the
 YAML. Modules with component functions import nothing heavy at module level.
 """
 
@@ -111,7 +111,7 @@ def component_of(slot: str, name: str, origin: str, function: Callable[..., Any]
     """Read a function's signature.
 
     Raises:
-        ComponentDefinitionError: The function is no component, or a default does not fit its own annotation.
+        ComponentDefinitionError: The function is not a component, or a default does not fit its own annotation.
     """
     label = f"{slot} {name!r} of {origin} ({function.__module__}:{getattr(function, '__qualname__', function)})"
     parameters = list(inspect.signature(function).parameters.values())
@@ -128,13 +128,13 @@ def component_of(slot: str, name: str, origin: str, function: Callable[..., Any]
             wiring.append(parameter.name)
         else:
             raise ComponentDefinitionError(
-                f"{label}: {parameter.name!r} stands before the *, so it is wiring, and wiring is one of "
+                f"{label}: {parameter.name!r} is before the *, so it is wiring, and wiring is one of "
                 f"{', '.join(sorted(WIRING))}"
             )
     common, rules = common_settings(slot, fields)
     try:
         schema = settings_model(f"{slot}_{name}", {**fields, **common}, validate_default=True)
-    except Exception as error:  # the seam to pydantic's reading of foreign annotations
+    except Exception as error:  # of pydantic or of a foreign annotation
         raise ComponentDefinitionError(f"{label}: {type(error).__name__}: {error}") from error
     _check_defaults(schema, label)
     rules = (*_rules(function), *rules)
@@ -144,7 +144,7 @@ def component_of(slot: str, name: str, origin: str, function: Callable[..., Any]
 
 
 def settings_model(name: str, fields: Fields, *, validate_default: bool = False) -> type[BaseModel]:
-    """A strict pydantic model that refuses unknown names."""
+    """A strict pydantic model that rejects unknown names."""
     from pydantic import ConfigDict, create_model
 
     config = ConfigDict(
@@ -245,7 +245,7 @@ def is_data(annotation: type[Any]) -> bool:
 
 @cache
 def _without_extra(model: type[BaseModel]) -> type[BaseModel]:
-    """The model, refusing unknown fields: most models ignore them, which would be a setting without effect."""
+    """The model, with unknown fields rejected: most models ignore them, so a misspelt setting would have no effect."""
     if model.model_config.get("extra") == "forbid":
         return model
     namespace = {"model_config": {"extra": "forbid"}, "__module__": model.__module__, "__doc__": model.__doc__}

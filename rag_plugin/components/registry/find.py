@@ -35,7 +35,7 @@ def find(slot: str, name: str, allow: Iterable[str] = ()) -> Component:
 
     Raises:
         ComponentNotFound: There is no such name, two packages claim it, or a class may not or cannot be used.
-        ComponentDefinitionError: The function is no component.
+        ComponentDefinitionError: The function is not a component.
     """
     plugins = sorted(_plugins().get(slot, {}).get(name, []))
     built_in = SLOTS[slot].types.get(name)
@@ -65,7 +65,7 @@ def _load(slot: str, name: str, plugin: _Plugin) -> Component:
         function = load_target(plugin.target)
         if not callable(function):
             raise ComponentDefinitionError(f"{plugin.target} is not a function")
-    except Exception as error:  # the seam to a third party's module
+    except Exception as error:  # a third party's module may raise anything
         raise ComponentNotFound(
             f"{slot} {name!r} of {plugin.distribution} cannot be loaded: {type(error).__name__}: {error}",
             f"it is registered as {plugin.target}",

@@ -18,7 +18,7 @@ class Section:
         path: The section's path in the config, such as `chunker` or `rerankers[0]`.
         settings: The validated values, defaults included.
         type_node: The type as it is written, with its location and `${NAME}` template.
-        given: The settings as they are written.
+        raw: The settings as written in the config, with their locations.
     """
 
     slot: str
@@ -27,7 +27,7 @@ class Section:
     settings: Mapping[str, Any]
     component: Component = field(compare=False, repr=False)
     type_node: ScalarNode = field(compare=False, repr=False)
-    given: MappingNode = field(compare=False, repr=False)
+    raw: MappingNode = field(compare=False, repr=False)
 
     def __repr__(self) -> str:
         # Settings may hold secrets from the environment, so they are left out.

@@ -38,7 +38,7 @@ def relay_settings(component: Callable[P, Callable[..., T]]) -> Callable[P, T]:
     """Decorator for a component that returns its implementation.
 
     The implementation is called with all arguments of the component by name, defaults included, so that names and
-    defaults of settings stand in the component's signature only.
+    defaults of settings are written in the component's signature only.
     """
     signature = inspect.signature(component)
 

@@ -21,8 +21,8 @@ class Slot:
         base_class: The LlamaIndex class that a part has to be an instance of, as `module:Class`.
         types: Built-in types and the functions that build them, as `module:function`.
         class_path: A LlamaIndex class of this slot, as an example.
-        section: The key of the YAML; the slot's name unless given.
-        synonyms: What other projects call this section.
+        section: The key of the YAML; by default the slot's name.
+        synonyms: Names of this section in other projects.
         default: The type of a missing section; None leaves the slot empty.
         type_is_optional: Whether a section may change settings of the default type without naming it.
         example: A section to start from. Set for sections that have to be there.

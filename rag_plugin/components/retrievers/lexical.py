@@ -1,4 +1,4 @@
-"""A retriever by words alone."""
+"""A retriever that uses lexical search alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LexicalRetriever(BaseRetriever):
 
     Args:
         store: A vector store with the mode TEXT_SEARCH that keeps the nodes' text.
-        top_k: How many nodes a question gets.
+        top_k: Maximum number of nodes.
         filters: Conditions on the nodes' metadata.
     """
 

@@ -84,7 +84,7 @@ class LexicalIndex:
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"the lexical index cannot be read: {error}") from error
 
-    def is_worn(self, removals: int) -> bool:
+    def needs_rebuild(self, removals: int) -> bool:
         """Whether further removals would leave term statistics with more than a fifth of removed texts.
 
         tantivy counts removed documents until it merges their segments.
@@ -200,7 +200,7 @@ def _indexed_text(text: str) -> str:
 
 def _query_text(text: str) -> str:
     """A text to search for; unspaced scripts as pairs, or as a single character."""
-    text = text.encode("utf-8", "replace").decode()  # unpaired surrogates are in no indexed text
+    text = text.encode("utf-8", "replace").decode()  # lone surrogates are in no indexed text
     if text.isascii():
         return text
     return _UNSPACED.sub(lambda run: f" {' '.join(_pairs(run[0]) or run[0])} ", unicodedata.normalize("NFKC", text))

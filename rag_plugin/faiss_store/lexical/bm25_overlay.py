@@ -20,7 +20,7 @@ _log = logging.getLogger(__package__)
 
 
 class LexicalView:
-    """What lexical search finds at one commit; changed by one thread at a time, searched by any number in between."""
+    """Lexical search at one commit; changed by one thread at a time, searched by any number in between."""
 
     def __init__(self, folder: Path, language: str) -> None:
         self.folder, self.language = folder, language
@@ -110,8 +110,8 @@ def write_files(database: Database, folder: Path, language: str) -> None:
     files = open_lexical(folder, language)
     if files.position == position:
         return
-    is_worn = files.is_worn(len(database.removed_after(files.position.removal)))
-    if is_worn or not _is_earlier(database, files.position, position):
+    needs_rebuild = files.needs_rebuild(len(database.removed_after(files.position.removal)))
+    if needs_rebuild or not _is_earlier(database, files.position, position):
         files.position = NOTHING
     try:
         _write(database, files, position)

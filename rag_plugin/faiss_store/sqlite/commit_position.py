@@ -1,4 +1,4 @@
-"""Position of a commit: what derived indexes compare themselves with."""
+"""Position of a commit, by which derived indexes detect that they are behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 class CommitPosition(NamedTuple):
     """The live generation (None before the first), the highest node row and the highest removal of a commit.
 
-    The random token tells apart equal numbers of another index, or of a history that a restored backup replaced.
+    The random token distinguishes equal numbers of another index, or of a history that a restored backup replaced.
     """
 
     generation: int | None

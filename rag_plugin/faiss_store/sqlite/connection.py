@@ -87,7 +87,7 @@ class Connection:
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
-        self._immutable_version: tuple[int, int] | None = None  # of a file that is opened as immutable
+        self._immutable_version: tuple[int, int] | None = None  # of a file opened as immutable
         try:
             self._open("rwc" if create else "rw", create)
         except sqlite3.OperationalError as error:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import StoreError
-from ...protocols import DocumentRecord
+from ...errors import StoreError, has_lone_surrogate
+from ...protocols import DocumentRecord, Fingerprint, SameEncoder
 from .commit_position import CommitPosition
 from .connection import Connection
 
@@ -24,8 +24,6 @@ _STORED = "row, id, text, metadata, rest"
 
 StoredNode = tuple[int, str, str, str, str]
 """(row, id, text, metadata as JSON, the rest of the node as JSON)."""
-SameFingerprint = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-"""Whether vectors of two fingerprints are interchangeable."""
 
 
 class NodeRow(NamedTuple):
@@ -58,9 +56,7 @@ class Database(Connection):
         newest: int | None = self.value("SELECT max(id) FROM generation WHERE NOT dropped")
         return newest
 
-    def add_generation(
-        self, fingerprint: Mapping[str, Any], same: SameFingerprint = lambda first, second: False
-    ) -> int:
+    def add_generation(self, fingerprint: Fingerprint, same: SameEncoder = lambda first, second: False) -> int:
         """A new generation; if its encoder made an earlier one, it shares that one's cached vectors."""
         encoder = self.encoder_of(fingerprint, same)
         text = json.dumps(fingerprint, sort_keys=True)
@@ -70,7 +66,7 @@ class Database(Connection):
             self.connection.execute("UPDATE generation SET encoder = id WHERE id = ?", (generation,))
         return generation
 
-    def encoder_of(self, fingerprint: Mapping[str, Any], same: SameFingerprint) -> int:
+    def encoder_of(self, fingerprint: Fingerprint, same: SameEncoder) -> int:
         """The number of an encoder in the vector cache; 0 if this index never used it."""
         encoders = self.connection.execute("SELECT encoder, fingerprint FROM generation WHERE id = encoder").fetchall()
         return next((int(number) for number, text in encoders if same(json.loads(text), fingerprint)), 0)
@@ -78,7 +74,7 @@ class Database(Connection):
     def fingerprint(self, generation: int) -> dict[str, Any]:
         return json.loads(self.value("SELECT fingerprint FROM generation WHERE id = ?", generation) or "{}")
 
-    def set_fingerprint(self, generation: int, fingerprint: Mapping[str, Any]) -> None:
+    def set_fingerprint(self, generation: int, fingerprint: Fingerprint) -> None:
         text = json.dumps(fingerprint, sort_keys=True)
         self.connection.execute("UPDATE generation SET fingerprint = ? WHERE id = ?", (text, generation))
 
@@ -129,7 +125,7 @@ class Database(Connection):
 
     def delete_documents(self, generation: int, ids: Sequence[str], cache_size: int) -> None:
         """Remove documents: their records and their nodes."""
-        ids = [id_ for id_ in ids if is_utf8(id_)]
+        ids = [id_ for id_ in ids if not has_lone_surrogate(id_)]  # which SQLite cannot store
         self.connection.executemany(
             "DELETE FROM document WHERE generation = ? AND id = ?", ((generation, id_) for id_ in ids)
         )
@@ -169,12 +165,10 @@ class Database(Connection):
                 self.connection.execute(f"DELETE FROM {table} WHERE row IN ({placeholders})", part)
         self._trim_cache(cache_size)
 
-    def nodes(self, generation: int, ids: Sequence[str] | None = None) -> list[StoredNode]:
-        """The nodes with these ids; None: all, by row."""
-        query = f"SELECT {_STORED} FROM node WHERE generation = {generation}"
-        if ids is None:
-            return self.connection.execute(query + " ORDER BY row").fetchall()
-        return self._select(f"{query} AND id IN", ids)
+    def nodes(self, generation: int) -> list[StoredNode]:
+        """All nodes, by row."""
+        query = f"SELECT {_STORED} FROM node WHERE generation = ? ORDER BY row"
+        return self.connection.execute(query, (generation,)).fetchall()
 
     def nodes_by_row(self, rows: Sequence[int]) -> dict[int, StoredNode]:
         return {row[0]: row for row in self._select(f"SELECT {_STORED} FROM node WHERE row IN", rows)}
@@ -274,7 +268,7 @@ class Database(Connection):
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
         """All rows of a query that ends in IN, for any number of values."""
-        valid = [value for value in values if not isinstance(value, str) or is_utf8(value)]
+        valid = [value for value in values if not isinstance(value, str) or not has_lone_surrogate(value)]
         return [
             row
             for placeholders, part in _parts(valid)
@@ -291,11 +285,3 @@ def _parts(values: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 def _by_key(rows: Iterable[tuple[Any, bytes]]) -> dict[Any, NDArray[np.float32]]:
     return {key: np.frombuffer(vector, dtype=np.float32) for key, vector in rows}
-
-
-def is_utf8(text: str) -> bool:
-    """Whether SQLite can store a text: it refuses unpaired surrogates."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False

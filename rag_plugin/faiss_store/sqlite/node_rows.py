@@ -13,9 +13,9 @@ from llama_index.core.schema import BaseNode, MetadataMode, RelatedNodeInfo, Tex
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from pydantic import AnyUrl
 
-from ...errors import StoreError
+from ...errors import StoreError, has_lone_surrogate
 from ..vectors.similarity import is_measurable, validated
-from .database import NodeRow, StoredNode, is_utf8
+from .database import NodeRow, StoredNode
 
 
 def _url_to_text(value: Any) -> str:
@@ -46,9 +46,9 @@ def to_rows(nodes: Sequence[BaseNode], keys: Mapping[str, bytes] | None = None) 
     nodes = list({node.node_id: node for node in nodes}.values())
     keys = keys or {}
     rows = [_to_row(node, vector, keys.get(node.node_id)) for node, vector in zip(nodes, _vectors(nodes))]
-    if not is_utf8("".join(map(_all_text, rows))):
-        invalid = next(row for row in rows if not is_utf8(_all_text(row)))
-        raise StoreError(f"node {invalid.id!r} contains an unpaired surrogate, which UTF-8 cannot encode")
+    if has_lone_surrogate("".join(map(_all_text, rows))):
+        invalid = next(row for row in rows if has_lone_surrogate(_all_text(row)))
+        raise StoreError(f"node {invalid.id!r} contains a lone surrogate, which UTF-8 cannot encode")
     return rows
 
 

@@ -20,7 +20,7 @@ from .similarity import prepared
 _log = logging.getLogger(__package__)
 
 Batches = Callable[[], Iterator[tuple[list[int], NDArray[np.float32]]]]
-"""Reads all vectors, as often as it is called: (row numbers, vectors of shape (n, dimension))."""
+"""Reads all vectors at each call: batches of (row numbers, vectors of shape (n, dimension))."""
 
 _CODES = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}
 _MIN_TRAINING_VECTORS_PER_LIST = 39  # FAISS's own minimum
@@ -65,7 +65,7 @@ class IndexSpec:
             return
         if self.precision != "float32":
             raise StoreError(
-                f"precision: {self.precision} goes with index Flat, HNSW or IVF; the factory string {self.index!r} "
+                f"precision: {self.precision} is for index Flat, HNSW or IVF; the factory string {self.index!r} "
                 "has its own precision, as in 'HNSW32_SQ8' or 'IVF1024,SQfp16'"
             )
         try:
@@ -199,7 +199,7 @@ def _tune(spec: IndexSpec, base: Any, dimension: int, batches: Batches, rescore:
     total = max(1, sum(min(_RECALL_TOP_K, len(nearest)) for nearest in truth))
     inner = faiss.downcast_index(base.index)
     inverted = faiss.try_extract_index_ivf(inner)
-    # One more than needed: every query is a stored vector and finds itself.
+    # One more than needed: every query is a stored vector, and the first of its own hits.
     depth = 1 + (spec.candidates(_RECALL_TOP_K) if rescore and not keeps_exact(base) else _RECALL_TOP_K)
 
     def recall(effort: int) -> float:
@@ -207,9 +207,9 @@ def _tune(spec: IndexSpec, base: Any, dimension: int, batches: Batches, rescore:
             inverted.nprobe = effort
         elif isinstance(inner, faiss.IndexHNSW):
             inner.hnsw.efSearch = effort
-        results = base.search(queries, min(depth, count))[1].tolist()
-        hits = sum(min(_RECALL_TOP_K, len(nearest.intersection(found))) for nearest, found in zip(truth, results))
-        return hits / total
+        hits = base.search(queries, min(depth, count))[1].tolist()
+        relevant = sum(min(_RECALL_TOP_K, len(nearest.intersection(ids))) for nearest, ids in zip(truth, hits))
+        return relevant / total
 
     efforts = range(1)
     if inverted is not None:
@@ -235,9 +235,9 @@ def _nearest_rows(
         heap.add_result(np.ascontiguousarray(values), np.asarray(numbers, dtype=np.int64)[positions])
     heap.finalize()
     nearest = []
-    for own, distances, found in zip(rows, heap.D if spec.metric == "l2" else -heap.D, heap.I):
-        others = (found != own) & (found >= 0)
-        distances, found = distances[others], found[others]
+    for query_row, distances, neighbours in zip(rows, heap.D if spec.metric == "l2" else -heap.D, heap.I):
+        others = (neighbours != query_row) & (neighbours >= 0)
+        distances, neighbours = distances[others], neighbours[others]
         tenth = distances[:_RECALL_TOP_K][-1:]  # empty where there is no other vector
-        nearest.append(set(found[distances <= tenth + 1e-6 * np.maximum(1.0, np.abs(tenth))].tolist()))
+        nearest.append(set(neighbours[distances <= tenth + 1e-6 * np.maximum(1.0, np.abs(tenth))].tolist()))
     return nearest

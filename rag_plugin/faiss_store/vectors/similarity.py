@@ -53,7 +53,7 @@ def validated(vector: Any, dimension: int | None, owner: str) -> NDArray[np.floa
     except (TypeError, ValueError) as error:
         raise StoreError(f"{owner} has a vector that is not a list of numbers: {error}") from error
     if array.ndim != 1 or array.size == 0:
-        raise StoreError(f"{owner} has a vector of shape {array.shape}; expected is a list of numbers")
+        raise StoreError(f"{owner} has a vector of shape {array.shape}; a list of numbers is expected")
     if dimension is not None:
         check_dimension(array.size, dimension, owner)
     if not np.isfinite(array).all():
@@ -68,7 +68,7 @@ def check_dimension(size: int, dimension: int, owner: str) -> None:
     if size != dimension:
         raise StoreError(
             f"{owner} has a vector of dimension {size}, and this index has dimension {dimension}: "
-            "another encoder made the vectors"
+            "the vectors are from another encoder"
         )
 
 

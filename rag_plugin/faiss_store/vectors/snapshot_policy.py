@@ -93,7 +93,7 @@ def write_base(
 
 
 def _can_grow(spec: IndexSpec, database: Database, position: CommitPosition, record: SnapshotRecord) -> bool:
-    """Whether extending the base is as good as rebuilding it; an exact one is rebuilt at the same cost."""
+    """Whether the base is extended instead of rebuilt; for an exact one both cost the same, so it is rebuilt."""
     return (
         not spec.is_exact
         and record.kind == spec.name()

@@ -48,8 +48,8 @@ class VectorIndex:
 
     def rows(self) -> NDArray[np.int64]:
         """All row numbers."""
-        kept = self.base_rows if self._alive is None else self.base_rows[self._alive]
-        return np.concatenate([kept, self.tail_rows])
+        base_rows = self.base_rows if self._alive is None else self.base_rows[self._alive]
+        return np.concatenate([base_rows, self.tail_rows])
 
     def add(self, rows: Sequence[int], vectors: NDArray[np.float32]) -> None:
         """Add vectors, shape (len(rows), dimension), under new row numbers."""
@@ -105,7 +105,7 @@ class VectorIndex:
             return _search(inner, rows, query, top_k)
         count = int(np.count_nonzero(allowed))
         if not isinstance(inner, (faiss.IndexFlat, faiss.IndexScalarQuantizer, faiss.IndexHNSW, faiss.IndexIVF)):
-            # Other types ignore a selector, or refuse it.
+            # Other types ignore or reject a selector.
             return search_filtered(
                 lambda depth: _search(inner, rows, query, depth),
                 lambda row: bool(allowed[int(np.searchsorted(rows, row))]),

@@ -224,7 +224,7 @@ def test_a_server_that_is_too_slow_says_which_setting_to_raise(small: Small) -> 
     with pytest.raises(EncoderError) as caught:
         encoder_at(small.url, timeout=0.05).get_query_embedding("x")
     assert str(caught.value) == (
-        f"'e5-small' at {small.url} went silent for more than 0.05 s; if it is only slow, set encoder.timeout higher"
+        f"'e5-small' at {small.url} sent nothing for more than 0.05 s; if it is only slow, set encoder.timeout higher"
     )
 
 
@@ -269,7 +269,7 @@ def test_what_passes_is_waited_for(fault: Any, said: str) -> None:
     [
         (
             faults.slow_first_token(),
-            "'fake' at {url} went silent for more than 0.2 s; if it is only slow, set encoder.",
+            "'fake' at {url} sent nothing for more than 0.2 s; if it is only slow, set encoder.",
         ),
         (faults.drop(0), "the connection to 'fake' at {url} broke: "),
         (

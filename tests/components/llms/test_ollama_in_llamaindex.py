@@ -426,7 +426,7 @@ def test_errors_of_llamaindexs_own_class_are_told_too(
 
     assert ask(own()) == SAYS
     server.fail(faults.slow_first_token())
-    with pytest.raises(LLMTimeout, match=r"was silent for 0\.3 s: .* set llm\.request_timeout higher"):
+    with pytest.raises(LLMTimeout, match=r"sent nothing for 0\.3 s: .* set llm\.request_timeout higher"):
         ask(own(request_timeout=0.3))
     server.close()
     with pytest.raises(ServerUnreachable, match="start it with `OLLAMA_HOST=127.0.0.1:[0-9]* ollama serve`"):

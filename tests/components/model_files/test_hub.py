@@ -19,7 +19,7 @@ import pytest
 
 from rag_plugin import ComponentError, load_config
 from rag_plugin.cli.fetch import hub_models
-from rag_plugin.components.model_files.hub import HubModel, cached_folder, missing_files, wanted_files
+from rag_plugin.components.model_files.hub import HubModel, cached_folder, missing_files, required_files
 from tests.components.encoders.minilm import PUBLISHED, folder
 from tests.components.model_files.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.conftest import MINILM, ROOT
@@ -204,14 +204,14 @@ _COMMON = [
     ],
 )
 def test_only_what_is_loaded_is_fetched(backend: str, more: list[str]) -> None:
-    assert wanted_files(REPOSITORY, backend) == sorted([*_COMMON, *more])
+    assert required_files(REPOSITORY, backend) == sorted([*_COMMON, *more])
 
 
 def test_older_weights_are_fetched_where_there_are_no_others() -> None:
     names = [name for name in REPOSITORY if not name.endswith(".safetensors")]
-    assert wanted_files(names) == sorted([*_COMMON, "pytorch_model.bin"])
+    assert required_files(names) == sorted([*_COMMON, "pytorch_model.bin"])
     without_export = [name for name in REPOSITORY if not name.startswith(("onnx", "openvino"))]
-    assert wanted_files(without_export, "onnx") == sorted([*_COMMON, "model.safetensors"])
+    assert required_files(without_export, "onnx") == sorted([*_COMMON, "model.safetensors"])
 
 
 def test_every_model_of_a_hub_that_a_config_names_is_found() -> None:
@@ -318,7 +318,8 @@ def test_a_download_that_is_killed_is_finished_by_the_next(tmp_path: Path, hub: 
     done = fetch(tmp_path, hub)
     assert done.returncode == 0, done.stderr
     assert "model.safetensors" in hub.served
-    assert len(hub.served) < len(wanted_files(path.relative_to(folder()).as_posix() for path in folder().rglob("*.*")))
+    names = [path.relative_to(folder()).as_posix() for path in folder().rglob("*.*")]
+    assert len(hub.served) < len(required_files(names))
     assert weights_in_cache(tmp_path / "home") == PUBLISHED
 
 
@@ -424,4 +425,4 @@ def test_what_the_disk_says_while_fetching_is_told(error: OSError, said: str) ->
 def test_a_config_without_a_hub_model_fetches_nothing(tmp_path: Path, hub: FakeHub) -> None:
     done = fetch(tmp_path, hub, MINILM)
     assert (done.returncode, done.stdout, hub.asked) == (0, "", [])
-    assert done.stderr == "the config names no model of a hub\n"
+    assert done.stderr == "the config has no hub model\n"

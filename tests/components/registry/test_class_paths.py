@@ -189,8 +189,8 @@ def test_a_class_that_cannot_be_built_names_its_section(company: Path) -> None:
         pytest.param(
             "chunker",
             f"{POST}.SimilarityPostprocessor",
-            f"{POST}.SimilarityPostprocessor is no chunker",
-            "a chunker is a subclass of llama_index.core.node_parser.interface.NodeParser",
+            f"{POST}.SimilarityPostprocessor does not fit the slot 'chunker'",
+            "name a subclass of llama_index.core.node_parser.interface.NodeParser",
             id="another slot",
         ),
         pytest.param(

@@ -355,13 +355,13 @@ def test_the_same_name_in_another_slot_is_no_conflict(install: Install) -> None:
         ),
         pytest.param(
             "def upper(tokenizer, *, size: int = 1): ...",
-            "chunker 'upper' of rag-bad (rag_bad:upper): 'tokenizer' stands before the *, so it is wiring, and wiring "
+            "chunker 'upper' of rag-bad (rag_bad:upper): 'tokenizer' is before the *, so it is wiring, and wiring "
             "is one of callback_manager, chat_prompt_helper, encoder, index, llm, prompt_helper, store",
             id="unknown wiring",
         ),
         pytest.param(
             "def upper(size: int = 1): ...",
-            "chunker 'upper' of rag-bad (rag_bad:upper): 'size' stands before the *, so it is wiring, and wiring "
+            "chunker 'upper' of rag-bad (rag_bad:upper): 'size' is before the *, so it is wiring, and wiring "
             "is one of callback_manager, chat_prompt_helper, encoder, index, llm, prompt_helper, store",
             id="forgot the star",
         ),
