@@ -20,6 +20,8 @@ if "HYPOTHESIS_PROFILE" not in os.environ:
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker for each core: their threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("OPENAI_API_KEY", "LLAMA_INDEX_CACHE_DIR", "TIKTOKEN_CACHE_DIR"):
     os.environ.pop(name, None)
 

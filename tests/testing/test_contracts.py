@@ -128,12 +128,13 @@ class TestEchoLLM(LLMContract):
         return EchoLLM()
 
 
+@pytest.fixture(scope="module")
+def smollm() -> Any:
+    return part("llm", {"type": "huggingface", "model": SMOLLM, "max_tokens": 8})
+
+
 @pytest.mark.slow
 class TestTransformersLLM(LLMContract):
-    @pytest.fixture(scope="class")
-    def smollm(self) -> Any:
-        return part("llm", {"type": "huggingface", "model": SMOLLM, "max_tokens": 8})
-
     @pytest.fixture(autouse=True)
     def _llm(self, smollm: Any) -> None:
         self.make = lambda: smollm  # type: ignore[method-assign]
