@@ -181,7 +181,7 @@ class SyncStore(Protocol):
         """The fingerprint of the live generation: empty if nodes were added without a sync, None if there is none."""
         ...
 
-    def is_begun(self) -> bool:
+    def is_first_sync_unfinished(self) -> bool:
         """Whether a first sync was started and never completed."""
         ...
 
@@ -193,11 +193,11 @@ class SyncStore(Protocol):
         """The generation of this encoder, created if there is none."""
         ...
 
-    def synced(self, generation: int) -> dict[str, DocumentRecord]:
+    def document_records(self, generation: int) -> dict[str, DocumentRecord]:
         """The records of a generation's documents, by document id."""
         ...
 
-    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """Vectors of texts that this generation's encoder has encoded, by text key; shape (dimension,) each."""
         ...
 
@@ -226,7 +226,7 @@ class SyncStore(Protocol):
             changed: Documents with all their nodes, which replace the nodes in the store; the nodes have vectors.
             untouched: Records to renew without touching nodes.
             removed: Ids of documents to remove with their nodes.
-            keys: Text keys of the nodes by node id, for `known_vectors`.
+            keys: Text keys of the nodes by node id, for `vectors_by_key`.
         """
         ...
 

@@ -112,7 +112,7 @@ def test_the_config_finds_what_the_program_found(tmp_path: Path, monkeypatch: py
     assert np.abs(ours - vectors).max() < 1e-5
     nodes = engine.store.get_nodes()
     keys = {name: text_key(text) for name, text in encoded_texts(nodes).items()}
-    stored = engine.store.known_vectors(engine.store.live_generation(), list(keys.values()))
+    stored = engine.store.vectors_by_key(engine.store.live_generation(), list(keys.values()))
     by_document = {node.ref_doc_id: stored[keys[node.node_id]] for node in nodes}
     kept = np.array([by_document[str(number)] for number in range(40)])
     assert np.abs(kept - vectors).max() < 1e-5

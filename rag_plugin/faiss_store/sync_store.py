@@ -36,7 +36,7 @@ class SyncStoreMixin:
         with self._directory.reading() as (_, live):
             return live
 
-    def is_begun(self) -> bool:
+    def is_first_sync_unfinished(self) -> bool:
         """Whether the first sync is unfinished."""
         with self._directory.reading() as (database, live):
             return live is None and database is not None and database.newest_generation() is not None
@@ -58,15 +58,15 @@ class SyncStoreMixin:
         with self._directory.reading() as (database, _):
             return None if database is None else _matching(database, fingerprint, same)
 
-    def synced(self, generation: int) -> dict[str, DocumentRecord]:
+    def document_records(self, generation: int) -> dict[str, DocumentRecord]:
         """The documents of a generation by id."""
         with self._directory.reading() as (database, _):
             return {} if database is None else database.documents(generation)
 
-    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """The vectors of the texts that this generation's encoder has already encoded, by key."""
         with self._directory.reading() as (database, _):
-            return {} if database is None else database.known_vectors(generation, keys)
+            return {} if database is None else database.vectors_by_key(generation, keys)
 
     def removed_vectors(
         self, fingerprint: Fingerprint, same: SameEncoder, keys: Sequence[bytes]

@@ -207,7 +207,11 @@ def check_index(assembly: Assembly) -> None:
         return
     old = store.live_fingerprint()
     if old is None:
-        reason = "a first sync was started and never completed" if store.is_begun() else "it was never synced"
+        reason = (
+            "a first sync was started and never completed"
+            if store.is_first_sync_unfinished()
+            else "it was never synced"
+        )
         raise IndexNotBuilt(f"{store.location}: {reason}; run `rag-plugin sync`, or build_engine(..., sync='auto')")
     if not old:
         return  # filled by hand: the encoder is the caller's responsibility

@@ -72,10 +72,10 @@ def plan_sync(assembly: Assembly, settings: SyncSettings) -> SyncPlan:
     detector = ChangeDetector(assembly, fingerprint, settings.on_error)
     items = detector.list_documents()
     generation = store.find_generation(fingerprint, same_vectors)
-    records = {} if generation is None else store.synced(generation)
+    records = {} if generation is None else store.document_records(generation)
     live, old = store.live_generation(), store.live_fingerprint()
     if live not in (None, generation):
-        detector.before = store.synced(live or 0)
+        detector.before = store.document_records(live or 0)
     removed = removed_documents(items, {**detector.before, **records})
     filled_by_hand = old is not None and not old and len(store) > 0
     changes = all_differences(old or {}, fingerprint) if old or filled_by_hand else []
@@ -98,7 +98,7 @@ def plan_sync(assembly: Assembly, settings: SyncSettings) -> SyncPlan:
         if generation is None:
             cached = store.removed_vectors(fingerprint, same_vectors, keys)
         else:
-            cached = store.known_vectors(generation, keys)
+            cached = store.vectors_by_key(generation, keys)
         new = [by_key[key] for key in keys if key not in cached]
         seen.update(by_key)
         nodes += len(part)

@@ -80,7 +80,7 @@ class _Run:
             with store.writing():
                 check_changes(store, self._fingerprint, self._settings.on_change)
                 generation = store.open_generation(self._fingerprint, same_vectors)
-                records = store.synced(generation)
+                records = store.document_records(generation)
                 if records != self._records_before_lock:
                     # Another sync wrote since the documents were listed. Its additions must not count as removed.
                     items = self._list()
@@ -88,7 +88,7 @@ class _Run:
                 _ = detector.splitter  # a failure to build it concerns no single document
                 live = store.live_generation()
                 if live not in (None, generation):
-                    detector.before = store.synced(live)
+                    detector.before = store.document_records(live)
                 removed = removed_documents(items, {**detector.before, **records})
                 self._write_documents(items, records, generation)
                 if live is not None and live != generation:
@@ -127,9 +127,9 @@ class _Run:
         generation = self._store.live_generation()
         if generation is None or not self._has_same_settings():
             unfinished = self._store.find_generation(self._fingerprint, same_vectors)
-            self._records_before_lock = {} if unfinished is None else self._store.synced(unfinished)
+            self._records_before_lock = {} if unfinished is None else self._store.document_records(unfinished)
             return False
-        records = self._records_before_lock = self._store.synced(generation)
+        records = self._records_before_lock = self._store.document_records(generation)
         if len(items) != len(records) or not all(
             isinstance(item, Listed) and item.id in records and self._detector.is_unchanged(item, records[item.id])
             for item in items
@@ -205,7 +205,7 @@ class _Run:
 
     def _copy_unread(self, live: int, generation: int, removed: set[str]) -> None:
         """Copy documents that cannot be read now from the live generation; their old nodes are encoded."""
-        records = self._store.synced(generation)
+        records = self._store.document_records(generation)
         missing = [name for name in self._detector.before if name not in records and name not in removed]
         for start in range(0, len(missing), _DOCUMENTS_PER_COPY):
             names = missing[start : start + _DOCUMENTS_PER_COPY]
@@ -234,7 +234,7 @@ class _Run:
 
         texts = encoded_texts(nodes)
         keys = {text: text_key(text) for text in texts.values()}
-        vectors = self._store.known_vectors(generation, list(keys.values()))
+        vectors = self._store.vectors_by_key(generation, list(keys.values()))
         vectors.update((key, self._previous[key]) for key in keys.values() if key in self._previous)
         new = [text for text, key in keys.items() if key not in vectors]
         if new:

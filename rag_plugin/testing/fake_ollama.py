@@ -14,7 +14,7 @@ from . import recorded
 from .connections import Listener, Request, bound_socket
 from .counting import prompt_tokens, tokens
 from .faults import Fault
-from .model import Answer, Says, answer_lines, has_type, joined, line_of, truncated_tokens, vector
+from .model import Answer, AnswerSource, answer_lines, has_type, joined, line_of, truncated_tokens, vector
 from .replies import Piece, Reply, Wait, delayed, error_reply, json_line, json_reply, whole_reply
 
 
@@ -32,7 +32,7 @@ class FakeOllama:
     some of them. Use it in a `with` block, or call `start` and `close`; see `rag_plugin.testing`.
 
     Args:
-        says: The answer to every chat, or a function of the request's body.
+        answer: The answer to every chat, or a function of the request's body.
         models: Names of its models.
         pullable: Names of models that /api/pull can download.
         capabilities: Capabilities of the models: `completion`, `tools`, `thinking`.
@@ -50,7 +50,7 @@ class FakeOllama:
 
     def __init__(
         self,
-        says: Says = "Yes, I can.",
+        answer: AnswerSource = "Yes, I can.",
         *,
         models: Sequence[str] = ("fake:latest",),
         pullable: Sequence[str] = (),
@@ -61,7 +61,7 @@ class FakeOllama:
         version: str = recorded.VERSION,
         port: int = 0,
     ) -> None:
-        self.says = says
+        self.answer = answer
         self.models = list(models)
         self.pullable = list(pullable)
         self.capabilities = list(capabilities)
@@ -243,7 +243,7 @@ class FakeOllama:
             if body.get("truncate") is False:
                 return delayed(error_reply(400, recorded.TOO_LONG), seconds)
             prompt = truncated_tokens(messages, context)
-        answer = self.says(body) if callable(self.says) else self.says
+        answer = self.answer(body) if callable(self.answer) else self.answer
         answer = Answer(answer) if isinstance(answer, str) else answer
         lines = answer_lines(answer, body, prompt=prompt, context=context)
         pause: tuple[Piece, ...] = (Wait(self.seconds_per_token),) if self.seconds_per_token else ()

@@ -28,7 +28,7 @@ class Answer:
     done_reason: str = "stop"
 
 
-Says = Union[str, Answer, Callable[[Mapping[str, Any]], Union[str, Answer]]]
+AnswerSource = Union[str, Answer, Callable[[Mapping[str, Any]], Union[str, Answer]]]
 
 
 def answer_lines(answer: Answer, body: Mapping[str, Any], *, prompt: int, context: int) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ def test_an_answer_of_several_parts_is_said_to_be_cut_once(ask: Ask, documents: 
     for number in range(6):
         (documents / f"long{number}.txt").write_text(f"The ferry number {number} goes to the island. " * 30)
     arguments = ["--set", "llm.max_tokens=20", "--set", "llm.context_window=700", "--set", "retriever.top_k=12"]
-    server.says = "The ferry goes. " * 20
+    server.answer = "The ferry goes. " * 20
     done = ask(*arguments, "Where does the ferry go?")
     assert done.exit_code == 0, done.stderr
     assert len(server.bodies()) > 2
@@ -104,7 +104,7 @@ def test_one_of_several_questions_that_fails_is_told_and_counts(
     def says(body: Mapping[str, object]) -> str:
         return "" if "bicycle" in str(body["messages"]) else SAYS
 
-    server.says = says
+    server.answer = says
     done = ask(*arguments, given="Where is the bicycle?\nWhat do herons eat?\n")
     assert done.stderr.count("error: 'fake' at") == 1
     assert done.stdout.count(SAYS) == 1

@@ -23,7 +23,7 @@ from tests.conftest import config_with_ollama
 
 @pytest.fixture(scope="module")
 def ollama() -> Iterator[FakeOllama]:
-    with FakeOllama(says="Yes.") as server:
+    with FakeOllama(answer="Yes.") as server:
         yield server
 
 
@@ -224,13 +224,13 @@ def test_a_missing_model_is_not_downloaded(config: Path) -> None:
 
 
 def test_a_shared_model_and_a_slow_one(config: Path) -> None:
-    with FakeOllama(says="Yes.") as server:
+    with FakeOllama(answer="Yes.") as server:
         settings = {"llm.base_url": server.url, "encoder": {"type": "ollama", "model": "fake", "base_url": server.url}}
         warnings = of(findings(config, **settings), "llm", "warn")
     assert [finding.what for finding in warnings] == [
         "fake is both encoder and LLM, with different settings: each use reloads it"
     ]
-    with FakeOllama(says="Yes, of course.", seconds_per_token=0.6) as server:
+    with FakeOllama(answer="Yes, of course.", seconds_per_token=0.6) as server:
         warnings = of(findings(config, **{"llm.base_url": server.url}), "llm", "warn")
     assert [finding.what for finding in warnings] == ["an answer of 200 words takes about 3 min"]
 
@@ -242,7 +242,7 @@ def test_a_password_in_the_address_is_not_shown(config: Path, ollama: FakeOllama
 
 
 def test_an_old_server(config: Path) -> None:
-    with FakeOllama(says="Yes.", version="0.12.5") as old:
+    with FakeOllama(answer="Yes.", version="0.12.5") as old:
         (failure,) = of(findings(config, **{"llm.base_url": old.url}), "llm", "fail")
     assert failure.what == f"Ollama 0.12.5 at {old.url} is too old: prompts would be cut without notice"
     assert failure.hint == "update it to 0.13 or later"
@@ -258,7 +258,7 @@ def test_the_memory_of_a_model(config: Path, monkeypatch: pytest.MonkeyPatch) ->
     from rag_plugin.doctor import llm
 
     monkeypatch.setattr(llm, "free_memory", lambda: 1_000_000)
-    with FakeOllama(says="Yes.") as server:  # no model is loaded
+    with FakeOllama(answer="Yes.") as server:  # no model is loaded
         results = findings(config, **{"llm.context_window": 2000, "llm.base_url": server.url})
     # The weights, and keys and values: 30 layers, 3 heads, 64 numbers of two bytes.
     needed = f"{(98_363_007 + 2000 * 30 * 3 * 64 * 2 * 2) / 1e6:.1f} MB"

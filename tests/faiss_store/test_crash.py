@@ -162,7 +162,7 @@ def test_a_writer_killed_while_it_makes_the_index_leaves_one_that_opens(tmp_path
         sent = _killed(_write_for_ever, path, 1, after=at_once)
         store = FaissStore(path)
         assert len(store) == 0 or sent
-        assert store.is_begun() is False
+        assert store.is_first_sync_unfinished() is False
         store.add([make("after", 5)])
         assert "after" in (store.query(ask(5, top_k=1)).ids or [])
         store.close()
@@ -221,9 +221,9 @@ def test_a_first_sync_that_is_killed_is_gone_on_with(corpus: dict[str, Any], tmp
         texts = _killed(_sync_there, corpus, 0, after=lambda pipe: pipe.wait(chance.randrange(40, 90)))
         assert "finished" not in texts
         store = FaissStore(path)
-        assert (store.is_begun(), len(store), store.query(ask(1)).ids) == (True, 0, [])
-        assert len(store.synced(1)) >= kept  # 1: the first generation
-        kept = len(store.synced(1))
+        assert (store.is_first_sync_unfinished(), len(store), store.query(ask(1)).ids) == (True, 0, [])
+        assert len(store.document_records(1)) >= kept  # 1: the first generation
+        kept = len(store.document_records(1))
         store.close()
         with pytest.raises(IndexNotBuilt) as caught:
             build_engine(corpus, sync="never", encoder=Hashes())

@@ -180,7 +180,7 @@ def test_adding_by_hand_does_not_throw_away_a_first_sync_that_was_begun(tmp_path
     with pytest.raises(StoreError) as caught:
         store.add([TextNode(id_="hand", text="x", embedding=[1.0, 2.0])])
     assert str(caught.value) == (f"{bench.index}: the first sync is unfinished; finish it, or clear() the store")
-    assert store.is_begun()
+    assert store.is_first_sync_unfinished()
     store.clear()
     store.add([TextNode(id_="hand", text="x", embedding=[1.0, 2.0])])
     assert len(store) == 1

@@ -177,9 +177,9 @@ def test_clear_removes_everything_and_the_store_can_be_filled_again(api: Any, pa
 def test_clear_also_removes_a_sync_that_never_finished(store: FaissStore) -> None:
     generation = store.open_generation({"encoder": "x"}, lambda old, new: old == new)
     store.commit(generation, [(DocumentRecord("d", "hash", None, "recipe"), [make("a", 1, "d")])])
-    assert (store.is_begun(), len(store)) == (True, 0)
+    assert (store.is_first_sync_unfinished(), len(store)) == (True, 0)
     store.clear()
-    assert (store.is_begun(), store.synced(generation), len(store)) == (False, {}, 0)
+    assert (store.is_first_sync_unfinished(), store.document_records(generation), len(store)) == (False, {}, 0)
 
 
 def test_an_empty_store_answers_everything(api: Any, path: Path) -> None:
@@ -797,7 +797,12 @@ def test_a_file_that_was_only_begun_is_an_empty_index(store: FaissStore, path: P
         connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
     (path / "index.sqlite").touch()
-    assert (store.query(ask(1)).ids, len(store), store.live_fingerprint(), store.is_begun()) == ([], 0, None, False)
+    assert (store.query(ask(1)).ids, len(store), store.live_fingerprint(), store.is_first_sync_unfinished()) == (
+        [],
+        0,
+        None,
+        False,
+    )
     store.delete("a")
     store.add([make("a")])
     assert (store.query(ask(1)).ids, len(store)) == (["a"], 1)

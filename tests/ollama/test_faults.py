@@ -422,7 +422,7 @@ def test_text_that_is_no_proper_unicode_is_sent(server: FakeOllama) -> None:
 
 def test_thinking_is_kept_apart(server: FakeOllama) -> None:
     server.capabilities.append("thinking")
-    server.says = Answer("Fish.", thinking="What do herons eat?")
+    server.answer = Answer("Fish.", thinking="What do herons eat?")
     llm = llm_of(server, thinking=True)
     response = llm.chat(MESSAGES)
     assert [block.block_type for block in response.message.blocks] == ["thinking", "text"]
@@ -438,7 +438,7 @@ def test_thinking_is_kept_apart(server: FakeOllama) -> None:
 
 @pytest.mark.parametrize("form", each_form(QUICK))
 def test_thinking_alone_is_no_answer(server: FakeOllama, form: str) -> None:
-    server.says = Answer("", thinking="What do herons eat?")
+    server.answer = Answer("", thinking="What do herons eat?")
     with pytest.raises(AnswerBroken, match=f"'{MODEL}' at .* returned an empty answer after thinking; rephrase"):
         ask(llm_of(server), form)
 
@@ -452,7 +452,7 @@ def test_tool_calls(server: FakeOllama) -> None:
     with pytest.raises(CapabilityMissing, match="does not support tools; its capabilities are completion"):
         llm_of(server).chat_with_tools([tool], "What is 2 + 3?")
     server.capabilities.append("tools")
-    server.says = Answer(tool_calls=[("add", {"a": 2, "b": 3})])
+    server.answer = Answer(tool_calls=[("add", {"a": 2, "b": 3})])
     llm = llm_of(server)
     response = llm.chat_with_tools([tool], "What is 2 + 3?")
     (call,) = llm.get_tool_calls_from_response(response)
@@ -470,7 +470,7 @@ def test_an_answer_that_was_cut_says_so(server: FakeOllama, form: str, caplog: p
 
 
 def test_an_answer_that_filled_the_context_says_so(server: FakeOllama, caplog: pytest.LogCaptureFixture) -> None:
-    server.says = "word " * 500
+    server.answer = "word " * 500
     response = llm_of(server, context_window=64).complete("x")
     assert response.additional_kwargs["finish_reason"] == "length"
     assert "set llm.context_window higher" in caplog.text
@@ -479,7 +479,7 @@ def test_an_answer_that_filled_the_context_says_so(server: FakeOllama, caplog: p
 @pytest.mark.parametrize("form", FORMS)
 def test_a_model_that_repeats_itself_is_named_as_such(server: FakeOllama, form: str) -> None:
     # The server ends the stream without `done` after a token came 30 times more, and says nothing of it.
-    server.says = "and " * 40
+    server.answer = "and " * 40
     server.fail(faults.no_done(31), times=None)
     with pytest.raises(AnswerBroken) as caught:
         ask(llm_of(server), form)

@@ -468,7 +468,7 @@ def test_on_error_stop_keeps_what_was_ready(bench: Bench) -> None:
     assert str(caught.value).startswith("zz/broken.pdf")
     store = FaissStore(bench.index)
     generation = store.open_generation({}, lambda old, new: True)
-    ready = set(store.synced(generation))
+    ready = set(store.document_records(generation))
     store.close()
     assert ready == {*NAMES, *(f"many/{number:03}.txt" for number in range(6))}
     (bench.folder / "zz/broken.pdf").unlink()

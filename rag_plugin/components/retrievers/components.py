@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 TopK = Annotated[int, Field(gt=0, description="How many nodes are retrieved.")]
 
+DEFAULT_TOP_K = 5
 
-def vector(index: VectorStoreIndex, callback_manager: CallbackManager, *, top_k: TopK = 5) -> BaseRetriever:
+
+def vector(index: VectorStoreIndex, callback_manager: CallbackManager, *, top_k: TopK = DEFAULT_TOP_K) -> BaseRetriever:
     """The nodes whose vectors are nearest to the question's."""
     from llama_index.core.retrievers import VectorIndexRetriever
 
     return VectorIndexRetriever(index, similarity_top_k=top_k, callback_manager=callback_manager)
 
 
-def lexical(store: BasePydanticVectorStore, callback_manager: CallbackManager, *, top_k: TopK = 5) -> BaseRetriever:
+def lexical(
+    store: BasePydanticVectorStore, callback_manager: CallbackManager, *, top_k: TopK = DEFAULT_TOP_K
+) -> BaseRetriever:
     """The nodes with the best BM25 score; nothing is encoded."""
     from .lexical import LexicalRetriever
 
@@ -33,7 +37,7 @@ def hybrid(
     index: VectorStoreIndex,
     callback_manager: CallbackManager,
     *,
-    top_k: TopK = 5,
+    top_k: TopK = DEFAULT_TOP_K,
     alpha: Annotated[
         float,
         Field(

@@ -33,7 +33,7 @@ class MemoryRecord:
     def live_fingerprint(self) -> dict[str, Any] | None:
         return self._fingerprint
 
-    def is_begun(self) -> bool:
+    def is_first_sync_unfinished(self) -> bool:
         return False
 
     def find_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int | None:
@@ -42,10 +42,10 @@ class MemoryRecord:
     def open_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int:
         return 1
 
-    def synced(self, generation: int) -> dict[str, DocumentRecord]:
+    def document_records(self, generation: int) -> dict[str, DocumentRecord]:
         return dict(self._records)
 
-    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         return {}
 
     def removed_vectors(

@@ -215,7 +215,7 @@ class Database(Connection):
             vectors = np.frombuffer(b"".join(vector for _, vector in batch), dtype=np.float32)
             yield [number for number, _ in batch], vectors.reshape(len(batch), -1)
 
-    def known_vectors(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """The vectors of texts that this generation's encoder has encoded, by key."""
         query = f"SELECT key, vector FROM node JOIN vector USING (row) WHERE generation = {generation} AND key IN"
         vectors = _by_key(self._select(query, keys))

@@ -181,7 +181,7 @@ PYTHON = textwrap.dedent(
     # What the first is for.
     @decorated
     def first(x):
-        """Says what it does."""
+        """AnswerSource what it does."""
         if x:
             return [
                 1,

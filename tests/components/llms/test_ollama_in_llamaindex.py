@@ -317,7 +317,7 @@ PROMPT = PromptTemplate("Describe {name}.")
 
 
 async def test_structured_answers_in_every_form(server: FakeOllama) -> None:
-    server.says = '{"name": "Hamburg", "people": 1900000}'
+    server.answer = '{"name": "Hamburg", "people": 1900000}'
     llm = llm_of(server)
     expected = City(name="Hamburg", people=1900000)
     assert llm.structured_predict(City, PROMPT, name="Hamburg") == expected
@@ -332,7 +332,7 @@ async def test_structured_answers_in_every_form(server: FakeOllama) -> None:
 
 
 async def test_a_form_that_was_cut_is_told(server: FakeOllama) -> None:
-    server.says = '{"name": "Hamburg", "people": 1900000}'
+    server.answer = '{"name": "Hamburg", "people": 1900000}'
     llm = llm_of(server, max_tokens=4)
 
     async def at_once() -> None:
@@ -357,7 +357,7 @@ async def test_an_agent_asks_the_engine(engine_settings: dict[str, Any], minilm:
         return Answer(f"The documents say: {found[0]}")
 
     server.capabilities.append("tools")
-    server.says = says
+    server.answer = says
     engine = build_engine(engine_settings, encoder=minilm)
     agent = AgentWorkflow.from_tools_or_functions([engine.as_tool()], llm=engine.llm)
     assert str(await agent.run("What do herons eat?")) == f"The documents say: {SAYS}"
@@ -374,7 +374,7 @@ async def test_an_agent_without_tools_reasons_in_words(
             return 'Thought: I need a tool.\nAction: search_documents\nAction Input: {"input": "heron?"}'
         return SAYS
 
-    server.says = says
+    server.answer = says
     engine = build_engine(engine_settings, encoder=minilm)
     agent = ReActAgent(tools=[engine.as_tool()], llm=engine.llm)
     assert str(await agent.run("What do herons eat?")) == "Fish."
@@ -390,7 +390,7 @@ def test_a_model_without_tools_is_known_as_one(
     assert not llm.metadata.is_function_calling_model
     engine = build_engine(engine_settings, encoder=minilm)
     engine.warm_up()
-    server.says = lambda body: '[{"choice": 1, "reason": "herons"}]' if "choice" in str(body["messages"]) else SAYS
+    server.answer = lambda body: '[{"choice": 1, "reason": "herons"}]' if "choice" in str(body["messages"]) else SAYS
     router = RouterQueryEngine.from_defaults([engine.as_tool()], llm=engine.llm)
     assert str(router.query("What do herons eat?")) == SAYS
 
