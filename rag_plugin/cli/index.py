@@ -46,7 +46,7 @@ def info_command(settings: Settings, as_json: bool) -> None:
         if fields:
             lines[slot] = ", ".join(f"{key} {value}" for key, value in fields.items() if value not in (None, ""))
     for name, text in lines.items():
-        click.echo(f"{name + ':':<14}{text}")
+        click.echo(f"{name + ':':<16}{text}")
 
 
 @cli.command()

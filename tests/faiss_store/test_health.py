@@ -563,7 +563,7 @@ def test_the_command_info_of_nothing_says_so(config: Path) -> None:
     done = run("info", "--set", "store.path=./elsewhere")
     assert done.exit_code == 0
     assert done.stderr == "the index is empty; `rag-plugin sync` fills it\n"
-    assert "documents:    0\n" in done.stdout
+    assert "documents:      0\n" in done.stdout
     assert not Path("elsewhere").exists()
 
 

@@ -1,6 +1,7 @@
 """The slots: one row for each part of an engine, with everything that the package states about the slot itself.
 
-A new slot, or a new built-in type, is an edit of this file alone (and the function that the row names).
+A new built-in type is an edit of this file and the function that it names. A new slot is a row here and, where other
+parts use it, a property of `Assembly`.
 """
 
 from __future__ import annotations
