@@ -273,7 +273,7 @@ def test_a_sync_that_is_killed_among_changes_leaves_each_document_old_or_new(
     before = _contents(FaissStore(path))
     for number in range(0, DOCUMENTS, 2):
         (folder / f"{number:03}.txt").write_text(
-            f"changed first of {number} " * 12 + "\n\n\n" + f"and second {number} " * 12
+            f"changed: {f'first of {number} ' * 12}\n\n\nchanged: {f'second of {number} ' * 12}"
         )
     for number in range(1, 40, 2):
         (folder / f"{number:03}.txt").unlink()
