@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ...ollama import limits
+from ..model_files.settings import Revision, TrustRemoteCode
 from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address
 from ..registry.component import rule
 from ..registry.path_settings import ModelFiles
@@ -85,10 +86,8 @@ def huggingface(
         Literal["auto"] | Annotated[int, Field(gt=0)],
         Field(description="Texts in one batch; `auto`, by a budget of tokens."),
     ] = "auto",
-    revision: Annotated[str | None, Field(description="The hub revision: a branch, tag or commit.")] = None,
-    trust_remote_code: Annotated[
-        bool, Field(description="Run the model's own Python code; only for models you have reviewed.")
-    ] = False,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> Callable[..., SentenceEncoder]:
     """A sentence-transformers or plain transformer model, in this process. `rag-plugin fetch` downloads it."""
     from .sentence_encoder import load_sentence_encoder

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ...errors import ComponentError, MissingPackage
 from ...ollama import limits
+from ..model_files.settings import Revision, TrustRemoteCode
 from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address
 from ..registry.component import rule
 from ..registry.path_settings import ModelFiles
@@ -141,10 +142,8 @@ def huggingface(
         Field(description="Data type of the weights; `auto`, as stored."),
     ] = "auto",
     system_prompt: Annotated[str, Field(description="Instructions put before every question.")] = "",
-    revision: Annotated[str | None, Field(description="The hub revision: a branch, tag or commit.")] = None,
-    trust_remote_code: Annotated[
-        bool, Field(description="Run the model's own Python code; only for models you have reviewed.")
-    ] = False,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> Callable[..., LLM]:
     """A model in this process by transformers, GGUF files too. Needs `pip install "rag-plugin[transformers]"`."""
     try:
