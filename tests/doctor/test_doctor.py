@@ -277,7 +277,7 @@ def test_the_writer_of_the_index(config: Path) -> None:
     (warning,) = of(results, "index", "warn")
     writer = f"process {os.getpid()} on "
     assert f"is being written to by {writer}" in warning.what
-    assert f"writing:      {writer}" in info
+    assert f"writing:        {writer}" in info
     assert not of(findings(config), "index", "warn")
     assert not [finding for finding in results if finding.level == "fail"]
 
