@@ -240,6 +240,11 @@ def one_line_reason(error: BaseException, *, first_line: bool = False) -> str:
     return " ".join((text.partition("\n")[0] if first_line else text).split()) or "no reason given"
 
 
+def describe_error(error: BaseException) -> str:
+    """Class and text of a foreign exception as one line."""
+    return f"{type(error).__name__}: {one_line_reason(error)}"
+
+
 def has_lone_surrogate(text: str) -> bool:
     """Whether a text contains a lone surrogate, which UTF-8 cannot encode."""
     if text.isascii():

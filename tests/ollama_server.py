@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 MODEL = "smollm2:135m"
@@ -68,6 +69,11 @@ class RealOllama:
         for number in found:
             os.kill(number, signal.SIGKILL)
         return bool(found)
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the processes that compute."""
+        times = [psutil.Process(number).cpu_times() for number in self._runners()]
+        return sum(used.user + used.system for used in times)
 
     def _runners(self) -> list[int]:
         assert self._process is not None

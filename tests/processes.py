@@ -10,9 +10,16 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
+# A new process has to have the imports done, or each kill would cost seconds; the fork server has one list only.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["tests.faiss_store.test_store", "tests.faiss_store.test_crash", "tests.sync.test_sync"]
+    [
+        "tests.faiss_store.test_store",
+        "tests.faiss_store.test_crash",
+        "tests.sync.test_sync",
+        "tests.faiss_store.test_faults",
+        "tests.faiss_store.test_threads",
+    ]
 )
 
 

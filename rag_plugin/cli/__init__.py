@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import click
 
-from ..errors import ConfigError, RagPluginError, one_line_reason
+from ..errors import ConfigError, RagPluginError, describe_error
 from .common import WORK_FAILED, WRONG_USE, OutputClosed, cli, note
 
 __all__ = ["cli", "main"]
@@ -54,5 +54,5 @@ def _run() -> int:
             note(f"error: {error}")
         else:
             hint = "" if debug else "\n(--debug shows the traceback)"
-            note(f"error: {type(error).__name__}: {one_line_reason(error)}{hint}")
+            note(f"error: {describe_error(error)}{hint}")
         return WORK_FAILED

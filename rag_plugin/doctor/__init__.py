@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from ..errors import ConfigError, LLMError, RagPluginError, one_line_reason
+from ..errors import ConfigError, LLMError, RagPluginError, describe_error
 from .findings import Finding, Level, as_size, free_memory
 from .llm import LLMCheck
 
@@ -70,8 +70,7 @@ def _findings_of(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[
         yield Finding("fail", name, what, hint)
     except Exception as error:  # a failed check must not prevent the others
         _log.debug("the check of %s failed", name, exc_info=True)
-        what = f"{type(error).__name__}: {one_line_reason(error)}"
-        yield Finding("fail", name, what, "`rag-plugin doctor --debug` shows the traceback")
+        yield Finding("fail", name, describe_error(error), "`rag-plugin doctor --debug` shows the traceback")
 
 
 def _packages() -> Iterator[Finding]:

@@ -23,26 +23,21 @@ class SyncStoreMixin:
 
     @property
     def location(self) -> str:
-        """The index directory, for messages."""
         return str(self._directory.path)
 
     def live_fingerprint(self) -> dict[str, Any] | None:
-        """Encoder, chunker and reader that made the live vectors; None if no sync has finished."""
         with self._directory.reading() as (database, live):
             return None if live is None else database.fingerprint(live)
 
     def live_generation(self) -> int | None:
-        """The generation that queries use."""
         with self._directory.reading() as (_, live):
             return live
 
     def is_first_sync_unfinished(self) -> bool:
-        """Whether the first sync is unfinished."""
         with self._directory.reading() as (database, live):
             return live is None and database is not None and database.newest_generation() is not None
 
     def open_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int:
-        """The generation to write vectors of this fingerprint to: the live one, an unfinished one, or a new one."""
         with self._directory.transaction() as database:
             existing = _matching(database, fingerprint, same)
             if existing is not None:
@@ -54,29 +49,24 @@ class SyncStoreMixin:
             return generation
 
     def find_generation(self, fingerprint: Fingerprint, same: SameEncoder) -> int | None:
-        """The generation that `open_generation` would return, if it exists."""
         with self._directory.reading() as (database, _):
             return None if database is None else _matching(database, fingerprint, same)
 
     def document_records(self, generation: int) -> dict[str, DocumentRecord]:
-        """The documents of a generation by id."""
         with self._directory.reading() as (database, _):
             return {} if database is None else database.documents(generation)
 
     def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        """The vectors of the texts that this generation's encoder has already encoded, by key."""
         with self._directory.reading() as (database, _):
             return {} if database is None else database.vectors_by_key(generation, keys)
 
     def removed_vectors(
         self, fingerprint: Fingerprint, same: SameEncoder, keys: Sequence[bytes]
     ) -> dict[bytes, NDArray[np.float32]]:
-        """The cached vectors of an encoder without a generation, by key."""
         with self._directory.reading() as (database, _):
             return {} if database is None else database.removed_vectors(database.encoder_of(fingerprint, same), keys)
 
     def nodes_of(self, generation: int, documents: Sequence[str]) -> list[BaseNode]:
-        """The nodes of these documents, without their vectors."""
         with self._directory.reading() as (database, _):
             if database is None:
                 return []
@@ -91,7 +81,6 @@ class SyncStoreMixin:
         removed: Sequence[str] = (),
         keys: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Replace changed documents, update the records of untouched ones and delete removed ones, in one commit."""
         rows = to_rows([node for _, nodes in changed for node in nodes], keys)
         with self._directory.transaction() as database:
             database.delete_documents(
@@ -101,21 +90,14 @@ class SyncStoreMixin:
             database.put_documents(generation, [*(record for record, _ in changed), *untouched])
 
     def finish(self, generation: int, fingerprint: Fingerprint) -> None:
-        """Make a completely synced generation live: queries use it from now on."""
         with self._directory.transaction() as database:
             database.set_fingerprint(generation, fingerprint)
             database.make_live(generation, self._directory.cache_size)
 
     def writing(self) -> AbstractContextManager[None]:
-        """Hold the writer lock, for one write or a whole sync; reentrant. Reading continues.
-
-        Raises:
-            IndexLocked: Another process or thread is writing and did not finish in time.
-        """
         return self._directory.lock.held()
 
     def update_derived_files(self) -> None:
-        """Bring the derived files to the last commit, if there are enough changes."""
         self._directory.update_derived_files()
 
 

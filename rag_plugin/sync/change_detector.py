@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..components.readers.listing import check_document, content_hash, source_of
-from ..errors import DocumentError, one_line_reason
+from ..errors import DocumentError, describe_error
 from ..protocols import DocumentRecord, Listed, Unlisted
 from .fingerprint import digest
 
@@ -132,8 +132,7 @@ class ChangeDetector:
         except DocumentError:
             raise
         except Exception as error:  # of any chunker: one document must not stop the others
-            reason = f"{type(error).__name__}: {one_line_reason(error)}"
-            raise DocumentError(document_id, f"it cannot be split: {reason}") from error
+            raise DocumentError(document_id, f"it cannot be split: {describe_error(error)}") from error
 
     def _fail(self, document_id: str, reason: str) -> None:
         if self._on_error == "stop":

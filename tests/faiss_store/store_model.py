@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import random
 import shutil
 import time
@@ -34,27 +33,14 @@ from llama_index.core.vector_stores.types import (
 
 from rag_plugin.errors import StoreError
 from rag_plugin.faiss_store import FaissStore
+from tests.faiss_store.nodes import DIMENSION
+from tests.processes import PROCESSES
 
-DIMENSION = 6
-METRICS = ("cosine", "inner_product", "l2")
 NEAR = 1e-5
 """How far a score may be from the one in double precision."""
 
 RARE_WORDS = ("quokka", "zephyr", "osprey", "walnut", "größe", "東京")
 """No stop words, and no two with a stem in common."""
-
-# A new process has to have the store's imports done, or each kill would cost seconds. The list is the server's only
-# one, so it also has what test_store.py asks for.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [
-        "tests.faiss_store.test_store",
-        "tests.faiss_store.test_crash",
-        "tests.sync.test_sync",
-        "tests.faiss_store.test_faults",
-        "tests.faiss_store.test_threads",
-    ]
-)
 
 Vector = tuple[float, ...]
 

@@ -33,10 +33,9 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilters
 
 from rag_plugin.errors import IndexLocked, StoreError
 from rag_plugin.faiss_store import FaissStore
+from tests.faiss_store.nodes import DIMENSION, METRICS
 from tests.faiss_store.store_model import (
-    DIMENSION,
     KINDS,
-    METRICS,
     RARE_WORDS,
     WRITES,
     Known,
@@ -62,18 +61,6 @@ from tests.faiss_store.store_model import (
     vector,
     where,
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "index"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[FaissStore]:
-    store = FaissStore(path)
-    yield store
-    store.close()
 
 
 def some(count: int, first: int = 0, document: str = "d") -> list[Known]:

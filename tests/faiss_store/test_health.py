@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,6 @@ from rag_plugin.protocols import DocumentRecord
 from tests.faiss_store.nodes import ask, found, make, vector
 from tests.fakes import Hashes
 from tests.sync.bench import NAMES, Bench, told
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "index"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[FaissStore]:
-    store = FaissStore(path)
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -110,11 +110,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "storage"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "index"
-
-
 def score_of(store: FaissStore, node: BaseNode) -> float | None:
     """How near a node's vector in the store is to the one that is its own; None if the node is not there."""
     result = store.query(ask(list(node.embedding or []), 1, node_ids=[node.node_id]))

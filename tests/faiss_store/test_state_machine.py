@@ -25,8 +25,8 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from rag_plugin.errors import StoreError
 from rag_plugin.faiss_store import FaissStore
+from tests.faiss_store.nodes import METRICS
 from tests.faiss_store.store_model import (
-    METRICS,
     RARE_WORDS,
     Known,
     Misfit,

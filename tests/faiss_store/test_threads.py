@@ -21,7 +21,6 @@ import pytest
 from rag_plugin.faiss_store import FaissStore
 from tests.faiss_store.store_model import (
     NEAR,
-    PROCESSES,
     Known,
     Model,
     ask,
@@ -34,6 +33,7 @@ from tests.faiss_store.store_model import (
     start,
     vector,
 )
+from tests.processes import PROCESSES
 
 # ---------------------------------------------------------------------------------- threads of one process
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -288,19 +287,20 @@ def test_an_option_of_a_wrong_type_is_told_in_the_servers_words(server: str) -> 
         llm_of(server, additional_kwargs={"num_gpu": "many"}).complete("x")
 
 
-def test_letting_go_of_an_answer_ends_the_work_on_the_server(server: str) -> None:
-    llm = llm_of(server, max_tokens=1500)
-    started = time.perf_counter()
-    llm.complete("Say yes.", max_tokens=2)
-    short = time.perf_counter() - started
-    answer = llm.stream_complete("Write a very long story about a heron.")
+def test_letting_go_of_an_answer_ends_the_work_on_the_server(ollama: RealOllama) -> None:
+    llm = llm_of(ollama.url, max_tokens=1500)
+    story = "Write a very long story about a heron."
+    llm.complete("Say yes.", max_tokens=2)  # loads the model
+    before = ollama.cpu_seconds()
+    llm.complete(story, max_tokens=100)
+    hundred_tokens = ollama.cpu_seconds() - before
+    before = ollama.cpu_seconds()
+    answer = llm.stream_complete(story)
     for _ in range(3):
         next(answer)
     answer.close()
-    started = time.perf_counter()
-    llm.complete("Say yes.", max_tokens=2)
-    # 1,500 tokens take several hundred times as long as 2, and the server answers one question at a time.
-    assert time.perf_counter() - started < 100 * short + 5
+    llm.complete("Say yes.", max_tokens=2)  # waits for the story, if that went on: one question at a time
+    assert ollama.cpu_seconds() - before < 5 * hundred_tokens  # of 1,500 tokens
 
 
 def test_a_runner_that_is_killed_in_mid_stream(ollama: RealOllama) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ...errors import ComponentError, DocumentError, RagPluginError, has_lone_surrogate, one_line_reason
+from ...errors import ComponentError, DocumentError, RagPluginError, describe_error, has_lone_surrogate
 from ...protocols import DocumentSource, Listed, Unlisted
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ class _LoadedDocuments:
         except RagPluginError:
             raise
         except Exception as error:  # a reader may raise anything
-            reason = f"{type(error).__name__}: {one_line_reason(error)}"
-            raise ComponentError(f"{type(self._reader).__name__}: {reason}") from error
+            raise ComponentError(f"{type(self._reader).__name__}: {describe_error(error)}") from error
         for document in documents:
             name = document.id_
             if _RANDOM_ID.fullmatch(name):

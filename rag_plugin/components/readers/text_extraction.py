@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import DocumentError, one_line_reason
+from ...errors import DocumentError, describe_error, one_line_reason
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def extract(path: Path, document_id: str) -> str:
     except RecursionError as error:
         raise DocumentError(document_id, "the file is nested too deeply") from error
     except Exception as error:  # a format's reader may raise anything
-        raise DocumentError(document_id, f"it is broken: {type(error).__name__}: {one_line_reason(error)}") from error
+        raise DocumentError(document_id, f"it is broken: {describe_error(error)}") from error
 
 
 def _text(path: Path, document_id: str) -> str:
