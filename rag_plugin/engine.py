@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Map
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, StreamingResponse
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from .components.llms.errors import llm_error
 from .components.llms.finish_reasons import finish_reasons
 from .components.llms.no_llm import NoLLM
+from .components.notebook import MarkdownResponse, markdown_table
 from .config import Config, load_config
 from .errors import ContextOverflow, MissingLLM, QuestionError
 from .protocols import ServerContext, WarmUp
@@ -84,6 +85,17 @@ class RagEngine(RetrieverQueryEngine):
 
     def __repr__(self) -> str:
         return f"<RagEngine {self.config.name!r}>"
+
+    def _repr_markdown_(self) -> str:
+        from .config.dump import one_line
+
+        rows = [
+            (name, "ready object" if name in self._assembly.injected else "; ".join(map(one_line, sections)))
+            for name, part in self.config.sections.items()
+            if (sections := part if isinstance(part, tuple) else () if part is None else (part,))
+            or name in self._assembly.injected
+        ]
+        return markdown_table(("part", "type and settings"), rows)
 
     # ------------------------------------------------------------------ parts
 
@@ -172,6 +184,8 @@ class RagEngine(RetrieverQueryEngine):
             response.response_gen = self._guarded_async_stream(response, response.response_gen, question, reasons)
         else:
             _add_finish_reason(response, reasons)
+        if type(response) is Response:
+            return MarkdownResponse(response.response, response.source_nodes, response.metadata)
         return response
 
     def _guarded_stream(

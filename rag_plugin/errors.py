@@ -59,7 +59,20 @@ class Problem:
 
 
 class RagPluginError(Exception):
-    """Base class of the exceptions of this package."""
+    """Base class of the exceptions of this package.
+
+    Args:
+        message: What is wrong.
+        python: What to do about it, for Python code; part of the text of the error.
+        shell: The same for the command line; unset, as for Python.
+
+    Attributes:
+        shell_text: The text for the command line.
+    """
+
+    def __init__(self, message: str = "", *, python: str = "", shell: str = "") -> None:
+        super().__init__(message + python)
+        self.shell_text = message + (shell or python)
 
 
 class ConfigError(RagPluginError, ValueError):
@@ -104,8 +117,10 @@ class MissingLLM(RagPluginError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this engine has no LLM, so it finds passages (retrieve, or `rag-plugin search`) but cannot write answers; "
-            "add one to the config, for example  llm: {type: ollama, model: llama3.2}"
+            "this engine has no LLM, so it cannot generate text; add one to the config, for example  "
+            "llm: {type: ollama, model: llama3.2}",
+            python="; without an LLM there are retrieve(), and query() with  synthesizer: quote",
+            shell="; without an LLM there are `rag-plugin search`, and `rag-plugin ask` with  synthesizer: quote",
         )
 
 
@@ -213,13 +228,13 @@ class IndexNotBuilt(StoreError):
 class IndexMismatch(StoreError):
     """The index was built with other settings than those of the config."""
 
-    def __init__(self, path: str, differences: Sequence[str], hint: str) -> None:
+    def __init__(self, path: str, differences: Sequence[str], hint: str, shell_hint: str = "") -> None:
         self.path, self.differences, self.hint = path, list(differences), hint
         listing = "\n".join(f"  {difference}" for difference in self.differences)
-        super().__init__(f"{path} was built with other settings:\n{listing}\n{hint}")
+        super().__init__(f"{path} was built with other settings:\n{listing}\n", python=hint, shell=shell_hint)
 
-    def __reduce__(self) -> tuple[type[IndexMismatch], tuple[str, list[str], str]]:
-        return type(self), (self.path, self.differences, self.hint)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.differences, self.hint), self.__dict__
 
 
 class IndexLocked(StoreError):

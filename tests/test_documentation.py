@@ -133,9 +133,12 @@ def test_the_shipped_configs_are_right(name: str) -> None:
 
 
 def test_init_writes_what_configs_has() -> None:
-    template = (ROOT / "rag_plugin" / "templates" / "config.yaml").read_text(encoding="utf-8")
+    from rag_plugin.cli.files import config_text
+
     shipped = (ROOT / "configs" / "config.yaml").read_text(encoding="utf-8")
-    assert shipped == "# yaml-language-server: $schema=./schema.json\n#\n" + template
+    assert shipped == "# yaml-language-server: $schema=./schema.json\n#\n" + config_text(
+        offline=False, ollama="llama3.2"
+    )
 
 
 def test_the_shipped_configs_agree_with_the_defaults() -> None:

@@ -158,7 +158,7 @@ LAYERS = [
     ["source"],
     ["faiss_store", "ollama"],
     ["components.registry", "components.ollama_settings"],
-    ["components.model_files"],
+    ["components.model_files", "components.places", "components.notebook"],
     ["components.encoders"],
     ["components.chunkers", "components.readers", "components.llms"],
     ["components.stores", "components.retrievers", "components.rerankers", "components.synthesizers"],

@@ -11,7 +11,7 @@ from contextlib import suppress
 import click
 
 from ..errors import ConfigError, RagPluginError, describe_error
-from .common import WORK_FAILED, WRONG_USE, OutputClosed, cli, note
+from .common import WORK_FAILED, WRONG_USE, OutputClosed, Settings, cli, note
 
 __all__ = ["cli", "main"]
 
@@ -32,8 +32,9 @@ def main() -> None:
 
 def _run() -> int:
     debug = "--debug" in sys.argv
+    settings = Settings()
     try:
-        code = cli.main(prog_name="rag-plugin", standalone_mode=False)
+        code = cli.main(prog_name="rag-plugin", standalone_mode=False, obj=settings)
         return code if isinstance(code, int) else 0
     except OutputClosed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,7 +52,7 @@ def _run() -> int:
             note(str(error))
             return WRONG_USE
         if isinstance(error, RagPluginError):
-            note(f"error: {error}")
+            note(f"error: {settings.in_shell(error.shell_text)}")
         else:
             hint = "" if debug else "\n(--debug shows the traceback)"
             note(f"error: {describe_error(error)}{hint}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +44,13 @@ class Settings:
     @property
     def path(self) -> str:
         return self.config or "config.yaml"
+
+    def in_shell(self, text: str) -> str:
+        """A text whose `rag-plugin` commands name the config file, unless it is the default one."""
+        if self.config is None:
+            return text
+        option = f" -c {shlex.quote(self.config)}"
+        return re.sub(rf"\brag-plugin (?:{'|'.join(_MODULES)})\b(?! -c)", lambda match: match.group() + option, text)
 
     def load(self) -> Config:
         from ..config.load import load_command_line_config
@@ -162,13 +171,22 @@ def warnings_afterwards() -> Iterator[None]:
             log.addHandler(handler)
 
 
+_GROUPS = {
+    "Start": ("init", "fetch", "doctor"),
+    "Questions": ("ask", "search"),
+    "The index": ("sync", "info", "verify"),
+    "The config": ("check", "show", "components", "schema"),
+    "Seeing meaning": ("similarity", "analogy", "nearest", "map"),
+}
+"""The commands in order of use."""
+
 _MODULES = {
-    **dict.fromkeys(("init", "check", "show", "schema", "components"), "rag_plugin.cli.files"),
-    **dict.fromkeys(("sync", "search", "ask"), "rag_plugin.cli.work"),
+    **dict.fromkeys(("init", *_GROUPS["The config"]), "rag_plugin.cli.files"),
+    **dict.fromkeys(("sync", *_GROUPS["Questions"]), "rag_plugin.cli.work"),
     **dict.fromkeys(("info", "verify"), "rag_plugin.cli.index"),
     "fetch": "rag_plugin.cli.fetch",
     "doctor": "rag_plugin.doctor.command",
-    **{name: f"rag_plugin.explore.commands.{name}" for name in ("similarity", "analogy", "nearest", "map")},
+    **{name: f"rag_plugin.explore.commands.{name}" for name in _GROUPS["Seeing meaning"]},
 }
 
 
@@ -176,7 +194,15 @@ class _LazyGroup(click.Group):
     """Imports the module of a command when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_MODULES)
+        return [name for names in _GROUPS.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _MODULES))
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                rows = [(f"{name:<{width}}", self.get_command(ctx, name)) for name in names]
+                limit = formatter.width - width - 6
+                formatter.write_dl([(name, command.get_short_help_str(limit)) for name, command in rows if command])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         # For an unknown name all of them, so that click can suggest a similar one.

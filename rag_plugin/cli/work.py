@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RagPluginError
+from ..errors import MissingLLM, RagPluginError
 from .common import WORK_FAILED, Settings, cli, common, note, quiet_libraries, warnings_afterwards, while_loading
+from .wrapping import WrappedOutput, print_wrapped
 
 if TYPE_CHECKING:
+    from llama_index.core.schema import NodeWithScore
+
     from ..engine import RagEngine
 
 
@@ -46,22 +49,27 @@ def sync(settings: Settings, as_json: bool, dry_run: bool) -> None:
 
 
 @cli.command()
-@click.argument("question")
+@click.argument("question", required=False)
 @click.option("-k", "--top-k", type=click.IntRange(1), help="How many passages; unset, the config's top_k.")
 @click.option("--sync/--no-sync", default=True, help="Bring the index in line with the documents first.")
 @click.option("--json", "as_json", is_flag=True, help="The passages as JSON.")
 @common
-def search(settings: Settings, question: str, top_k: int | None, sync: bool, as_json: bool) -> None:
-    """Find the passages for a question, without an LLM."""
+def search(settings: Settings, question: str | None, top_k: int | None, sync: bool, as_json: bool) -> None:
+    """Find the passages for a question, without an LLM; without one, for the lines of stdin."""
     overrides: dict[str, Any] = {} if top_k is None else {"retriever.top_k": top_k}
     engine = settings.engine(sync=sync, **{"llm": "none", **overrides})
-    hits = engine.retrieve(question)
+    _for_each_question(settings, question, lambda text: _print_passages(engine.retrieve(text), as_json))
+
+
+def _print_passages(hits: Sequence[NodeWithScore], as_json: bool) -> None:
+    from ..components.places import place_of, source_of_node
+
     if as_json:
         data = [
             {
                 "score": item.score,
                 "document": item.node.ref_doc_id,
-                "place": _place(item.node),
+                "place": place_of(item.node),
                 "node": item.node.node_id,
                 "metadata": item.node.metadata,
                 "text": item.node.get_content(),
@@ -73,9 +81,10 @@ def search(settings: Settings, question: str, top_k: int | None, sync: bool, as_
     if not hits:
         note("no passage was found")
     for number, item in enumerate(hits, 1):
-        head = f"{number}. {item.score if item.score is not None else 0:.3f}  {_source(item.node)}"
+        head = f"{number}. {item.score if item.score is not None else 0:.3f}  {source_of_node(item.node)}"
         click.secho(head, bold=True)
-        click.echo(_indented(item.node.get_content()))
+        print_wrapped(item.node.get_content().strip(), "   ")
+        click.echo()
 
 
 @cli.command()
@@ -84,17 +93,21 @@ def search(settings: Settings, question: str, top_k: int | None, sync: bool, as_
 @click.option("--json", "as_json", is_flag=True, help="Answer and sources as JSON.")
 @common
 def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> None:
-    """Answer a question from the documents; without one, answer the lines of stdin until Ctrl-D."""
-    from ..errors import MissingLLM
-
+    """Answer a question from the documents; without one, the lines of stdin until Ctrl-D."""
     config = settings.load()
     if config.uses_llm and config.llm.type == "none":
         raise MissingLLM
     streams = not as_json and "streaming" in config.synthesizer.settings and "accumulate" not in config.synthesizer.type
     engine = settings.engine(sync=sync, **({"synthesizer.streaming": True} if streams else {}))
-    _load_llm(engine)
+    if config.uses_llm:
+        _load_llm(engine)
+    _for_each_question(settings, question, lambda text: _answer(engine, text, as_json))
+
+
+def _for_each_question(settings: Settings, question: str | None, answer: Callable[[str], None]) -> None:
+    """Answer one question, or each line of stdin; an error ends one question only."""
     if question is not None:
-        _answer(engine, question, as_json)
+        answer(question)
         return
     interactive = sys.stdin.isatty()
     if interactive:
@@ -113,14 +126,14 @@ def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> 
         if not question.strip():
             continue
         try:
-            _answer(engine, question, as_json)
+            answer(question)
         except KeyboardInterrupt:
             note("\n(stopped)")
         except MissingLLM:
             raise
         except RagPluginError as error:
             failed = True
-            note(f"error: {error}")
+            note(f"error: {settings.in_shell(error.shell_text)}")
 
 
 def _load_llm(engine: RagEngine) -> None:
@@ -146,38 +159,29 @@ def _answer(engine: RagEngine, question: str, as_json: bool) -> None:
 
 
 def _print_answer(response: Any, question: str, as_json: bool) -> None:
+    from ..components.places import place_of, source_of_node
+
+    metadata = response.metadata or {}
     if as_json:
         sources = [
-            {"score": item.score, "document": item.node.ref_doc_id, "place": _place(item.node)}
+            {"score": item.score, "document": item.node.ref_doc_id, "place": place_of(item.node)}
             for item in response.source_nodes
         ]
-        reason = (response.metadata or {}).get("finish_reason")
-        data = {"question": question, "answer": str(response), "finish_reason": reason, "sources": sources}
-        click.echo(json.dumps(data, ensure_ascii=False))
+        data = {"question": question, "answer": str(response), "finish_reason": metadata.get("finish_reason")}
+        data.update((key, metadata[key]) for key in ("answered", "quotes") if key in metadata)
+        click.echo(json.dumps({**data, "sources": sources}, ensure_ascii=False))
         return
     if not response.source_nodes:
         note("no passage was found in the documents")
     stream = getattr(response, "response_gen", None)
+    output = WrappedOutput()
     for piece in stream if stream is not None else [str(response)]:
-        click.echo(piece, nl=False)
-        sys.stdout.flush()
-    click.echo("\n")
+        output.write(piece)
+    output.end()
+    if "quotes" in metadata:  # each with its source
+        return
+    click.echo()
     if response.source_nodes:
         click.secho("Sources", bold=True)
     for item in response.source_nodes:
-        click.echo(f"  {item.score if item.score is not None else 0:.3f}  {_source(item.node)}")
-
-
-def _place(node: Any) -> str:
-    for key in ("page", "line"):
-        if key in node.metadata:
-            return f"{key} {node.metadata[key]}"
-    return ""
-
-
-def _source(node: Any) -> str:
-    return ", ".join(filter(None, (str(node.ref_doc_id), _place(node))))
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"   {line}" for line in text.splitlines()) + "\n"
+        click.echo(f"  {item.score if item.score is not None else 0:.3f}  {source_of_node(item.node)}")

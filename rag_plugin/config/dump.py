@@ -11,7 +11,7 @@ from typing import Any, Union
 
 from ..components.registry.path_settings import absolute, is_model, is_path, looks_like_path
 from ..components.registry.section import Section
-from ..source import ListNode, MappingNode, Node, SourceLocation, Template
+from ..source import ListNode, MappingNode, Node, SourceLocation, Template, describe
 from .sync_settings import SyncSettings
 
 Parts = Mapping[str, Union[Section, tuple[Section, ...], SyncSettings, None]]
@@ -122,3 +122,16 @@ def _add_origins(target: Any, part: Section | SyncSettings) -> None:
             continue  # a comment behind a nested value would be written on its last line
         location = nodes[key].location if key in nodes else SourceLocation("default")
         target.yaml_add_eol_comment(str(location), key, column=0)
+
+
+def one_line(section: Section) -> str:
+    """A section's type, and the settings that the file sets."""
+    settings = []
+    for key, entry in section.raw.entries.items():
+        node = entry.node
+        value = getattr(node, "template", None) or getattr(node, "value", None)
+        shown = describe(node) if value is None else str(value)
+        first = shown.strip().partition("\n")[0][:60]
+        settings.append(f"{key}={first}" + ("" if first == shown else "..."))
+    kind = section.type_node.template or section.type
+    return f"{kind}" + (f"  ({', '.join(settings)})" if settings else "")

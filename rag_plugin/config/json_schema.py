@@ -25,7 +25,7 @@ def json_schema() -> dict[str, Any]:
             properties[name] = {"type": "array", "items": schema, "description": description, "default": []}
         else:
             properties[name] = {**schema, "description": description}
-            if slot.default is not None:
+            if slot.default is not None and not slot.default_by[0]:
                 properties[name]["default"] = slot.default
     settings, _ = _object(sync_component(), definitions)
     properties["sync"] = {**settings, "description": sync_component().summary}

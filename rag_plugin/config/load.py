@@ -39,7 +39,7 @@ def load_config(
         raise TypeError("allow is a list of package names, not a str")
     if not isinstance(config, Config):
         return validate_config(read_source(config, overrides, default_types=_DEFAULT_TYPES), allow, provided)
-    if not overrides:
+    if not overrides and set(provided) <= set(config.provided):
         return config
     source = read_source(_source(config), overrides, default_types=_DEFAULT_TYPES)
     return validate_config(source, (*config.allow, *allow), (*config.provided, *provided))
@@ -64,13 +64,15 @@ def _source(config: Config) -> Source:
     """The source of a config without its defaults, which are filled in again."""
 
     def mapping(part: Section) -> MappingNode:
-        entries = {"type": Entry(part.type_node.location, part.type_node), **part.raw.entries}
-        return MappingNode(entries, part.raw.location, part.raw.base)
+        is_default = part.type_node.location == DEFAULT
+        entries = {} if is_default else {"type": Entry(part.type_node.location, part.type_node)}
+        return MappingNode({**entries, **part.raw.entries}, part.raw.location, part.raw.base)
 
     nodes: dict[str, Node] = {}
     for name, part in config.sections.items():
         if isinstance(part, Section):
-            nodes[name] = mapping(part)
+            if part.type_node.location != DEFAULT or part.raw.entries:
+                nodes[name] = mapping(part)
         elif part and part[0].type_node.location != DEFAULT:
             items = tuple(mapping(item) for item in part)
             nodes[name] = ListNode(items, part[0].raw.location, part[0].raw.base)

@@ -85,6 +85,9 @@ def reference() -> str:
 
 def _section(slot: Slot) -> list[str]:
     default = f"Default: `{slot.default}`." if slot.default else "Required." if slot.is_required else "Default: none."
+    deciding, types = slot.default_by
+    for type_, default_there in types.items():
+        default += f" With `{deciding}: {type_}`: `{default_there}`."
     lines = [f"## `{slot.section}`", "", f"{slot.summary[:1].upper()}{slot.summary[1:]}. {default}", ""]
     built_in = [component for component in components(slot.name) if component.origin == "built in"]
     common = built_in[0].common

@@ -11,7 +11,7 @@ from ..components.registry.component import Component, ComponentDefinitionError,
 from ..components.registry.find import find, names
 from ..components.registry.path_settings import is_model, locate
 from ..components.registry.section import Section
-from ..components.registry.slots import SECTIONS
+from ..components.registry.slots import SECTIONS, Slot
 from ..errors import ConfigError, Problem
 from ..source import (
     BROKEN,
@@ -72,20 +72,20 @@ def validate_config(source: Source, allow: Collection[str] = (), provided: Colle
     Raises:
         ConfigError: With all problems, including those of reading.
     """
-    validator = _Validator(source, allow)
+    validator = _Validator(source, allow, provided)
     section_names = (*SECTIONS, "sync")
     for key, entry in source.root.entries.items():
         if key not in section_names:
             hint = did_you_mean(key, section_names, _SECTION_SYNONYMS)
             validator.problem(entry.key_location, key, f"no section is called {key!r}", hint)
-    sections: dict[str, Any] = {}
+    sections = validator.sections
     for name, slot in SECTIONS.items():
         entry_or_none = source.root.entries.get(name)
         if entry_or_none is None:
             if slot.is_required and name not in provided and source.complete:
                 hint = f"for example  {slot.example}"
                 validator.problem(source.root.location, name, "this section is missing", hint)
-            sections[name] = validator.default(name, sections.get("chunker"))
+            sections[name] = validator.default(name)
         elif name == "rerankers":
             sections[name] = validator.rerankers(entry_or_none)
         else:
@@ -108,8 +108,9 @@ def _in_order(problems: list[Problem], files_read: Iterable[str]) -> list[Proble
 class _Validator:
     """Collects the problems of one source."""
 
-    def __init__(self, source: Source, allow: Collection[str]) -> None:
-        self.source, self.allow = source, allow
+    def __init__(self, source: Source, allow: Collection[str], provided: Collection[str]) -> None:
+        self.source, self.allow, self.provided = source, allow, provided
+        self.sections: dict[str, Any] = {}
         self.problems: list[Problem] = list(source.problems)
 
     def problem(self, location: SourceLocation, path: str, message: str, hint: str = "") -> None:
@@ -118,17 +119,24 @@ class _Validator:
 
     # ------------------------------------------------------------------ sections
 
-    def default(self, name: str, chunker: Section | None) -> Any:
+    def default_type(self, slot: Slot, keys: Collection[str] = ()) -> str | None:
+        """The type of a missing section, or of one without a type that has these keys."""
+        name, types = slot.default_by
+        deciding = None if name in self.provided else self.sections.get(name)
+        type_ = None if deciding is None else types.get(deciding.type)
+        if type_ is None or not find(slot.name, type_).schema.model_fields.keys() >= set(keys):
+            return slot.default
+        return type_
+
+    def default(self, name: str) -> Any:
         """A missing section."""
-        slot, base = SECTIONS[name], self.source.root.base
-        if name == "rerankers":
-            type_ = slot.default_by_chunker.get(chunker.type if chunker is not None else "")
-            if type_ is None:
-                return ()
-            return (self.section(slot.name, join(name, 0), Entry(DEFAULT, ScalarNode(type_, DEFAULT, base))),)
-        if slot.default is None:
-            return None
-        return self.section(slot.name, name, Entry(DEFAULT, ScalarNode(slot.default, DEFAULT, base)))
+        slot, is_list = SECTIONS[name], name == "rerankers"
+        type_ = self.default_type(slot)
+        if type_ is None:
+            return () if is_list else None
+        entry = Entry(DEFAULT, ScalarNode(type_, DEFAULT, self.source.root.base))
+        section = self.section(slot.name, join(name, 0) if is_list else name, entry)
+        return (section,) if is_list else section
 
     def rerankers(self, entry: Entry) -> tuple[Section, ...]:
         node = entry.node
@@ -165,7 +173,9 @@ class _Validator:
         type_entry = node.entries.get("type")
         if type_entry is None and not self.source.complete:
             return None  # a file that could not be parsed may contain it
-        default = SECTIONS[path].default if path in SECTIONS and SECTIONS[path].type_is_optional else None
+        default = None
+        if path in SECTIONS and SECTIONS[path].type_is_optional:
+            default = self.default_type(SECTIONS[path], node.entries)
         if type_entry is None and default is not None:
             type_entry = Entry(node.location, ScalarNode(default, DEFAULT, node.base))
         if type_entry is None:

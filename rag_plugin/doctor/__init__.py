@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +31,7 @@ _PACKAGES = ("rag-plugin", "llama-index-core", "sentence-transformers", "torch",
 _MAX_DOCUMENTS_TO_READ = 2_000  # for the plan of a sync; more would take too long
 _MAX_NODES_TO_VERIFY = 200_000
 _TEXT_BYTES_PER_NODE = 3_000  # in SQLite and the lexical index, without the vector
+_MAX_UNREADABLE_SHOWN = 5
 _EXCLUDE_HINT = "repair or exclude it; the others are synced"
 
 
@@ -66,7 +67,7 @@ def _findings_of(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[
     except LLMError as error:
         yield Finding("fail", name, error.what, error.hint)
     except RagPluginError as error:
-        what, _, hint = str(error).partition("\n")
+        what, _, hint = error.shell_text.partition("\n")
         yield Finding("fail", name, what, hint)
     except Exception as error:  # a failed check must not prevent the others
         _log.debug("the check of %s failed", name, exc_info=True)
@@ -103,6 +104,15 @@ def _unmet_requirements() -> Iterator[str]:
             yield f"{requirement.name} {version} is installed, {requirement.specifier} is required"
 
 
+def _unreadable(name: str, failed: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    for document, reason in failed[:_MAX_UNREADABLE_SHOWN]:
+        yield Finding("warn", name, f"{document}: {reason}", _EXCLUDE_HINT)
+    more = len(failed) - _MAX_UNREADABLE_SHOWN
+    if more > 0:
+        documents = "document" if more == 1 else "documents"
+        yield Finding("warn", name, f"{more} more {documents} cannot be read", "`rag-plugin sync --dry-run` lists them")
+
+
 class _Checks:
     """One method per part; later ones use the results of earlier ones."""
 
@@ -121,10 +131,7 @@ class _Checks:
             return
         self.items = list(reader.list_documents())
         unreadable = [item for item in self.items if isinstance(item, Unlisted)]
-        for item in unreadable[:5]:
-            yield Finding("warn", "reader", f"{item.id}: {item.reason}", _EXCLUDE_HINT)
-        if len(unreadable) > 5:
-            yield Finding("warn", "reader", f"{len(unreadable) - 5} more documents cannot be read")
+        yield from _unreadable("reader", [(item.id, item.reason) for item in unreadable])
         if len(self.items) == len(unreadable):
             path = self.config.reader.settings.get("path", "") if self.config.reader is not None else ""
             hint = f"put documents into {path}, or change reader.path or reader.include"
@@ -172,11 +179,11 @@ class _Checks:
         what = f"{info.documents:,} documents, {info.nodes:,} nodes, {as_size(info.bytes)}"
         yield Finding("ok", "index", what)
         if self.has_encoder and info.fingerprint:
-            from ..sync.fingerprint import HINT, all_differences, fingerprint_of
+            from ..sync.fingerprint import HINTS, all_differences, fingerprint_of
 
             level: Level = "fail" if self.config.sync.on_change == "error" else "warn"
             for difference in all_differences(info.fingerprint, fingerprint_of(self.assembly)):
-                yield Finding(level, "index", f"it was built with other settings: {difference}", HINT)
+                yield Finding(level, "index", f"it was built with other settings: {difference}", HINTS[1])
 
     def _faiss_store(self) -> FaissStore | None:
         """The store, if its index can be checked."""
@@ -195,11 +202,12 @@ class _Checks:
             hint = "`rag-plugin sync --dry-run` prints the plan of a sync"
             yield Finding("skip", "sync", f"{len(self.items):,} documents are too many for this check", hint)
             return
+        from ..protocols import Unlisted
         from ..sync import plan_sync
 
         plan = plan_sync(self.assembly, self.config.sync)
-        for name, reason in plan.failed[:5]:
-            yield Finding("warn", "sync", f"{name}: {reason}", _EXCLUDE_HINT)
+        listed = {item.id for item in self.items or () if isinstance(item, Unlisted)}
+        yield from _unreadable("sync", [pair for pair in plan.failed if pair[0] not in listed])
         up_to_date = not (plan.nodes or plan.removed or plan.changes or plan.failed)
         yield Finding("ok", "sync", "the index is up to date" if up_to_date else f"a sync would do: {plan}")
         if self._faiss_store() is None:

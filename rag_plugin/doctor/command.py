@@ -45,5 +45,7 @@ def _show(level: str, name: str, what: str, hint: str) -> None:
     head = f"{word:<5} {name:<9} "
     text = click.wrap_text(what, width, head, " " * 16)
     click.echo(click.style(text[:4], fg=colour, bold=level == "fail") + text[4:])
-    if hint:
-        click.echo(click.wrap_text(hint, width, " " * 16 + "→ ", " " * 18))
+    for number, line in enumerate(hint.splitlines()):
+        # A line that is indented is to be pasted, so it stays whole.
+        first, rest = " " * 16 + ("  " if number else "→ "), " " * 18
+        click.echo(first + line if line.startswith(" ") else click.wrap_text(line, width, first, rest))

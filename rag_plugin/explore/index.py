@@ -29,7 +29,7 @@ def node_space(store: BasePydanticVectorStore) -> Space:
         )
     nodes, vectors = store.nodes_with_vectors()
     if not nodes:
-        raise IndexNotBuilt(f"{store.path}: the index is empty; run `rag-plugin sync`")
+        raise IndexNotBuilt(f"{store.path}: the index is empty; ", python="call sync()", shell="run `rag-plugin sync`")
     pieces = (
         Piece(
             node.get_content(metadata_mode=MetadataMode.NONE),

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__package__)
 
-HINT = (
-    "Restore the settings, or set sync.on_change to resync, which rebuilds what changed: "
-    "rag-plugin sync --set sync.on_change=resync"
+_REBUILD = "Restore the settings, or set sync.on_change to resync, which rebuilds what changed: "
+HINTS = (
+    f'{_REBUILD}build_engine(..., overrides={{"sync.on_change": "resync"}})',
+    f"{_REBUILD}rag-plugin sync --set sync.on_change=resync",
 )
+"""What to do after a change of settings, in Python and in the shell."""
 
 # Settings that change where and how fast vectors are computed, not their values.
 _NEUTRAL = frozenset(
@@ -212,13 +214,15 @@ def check_index(assembly: Assembly) -> None:
             if store.is_first_sync_unfinished()
             else "it was never synced"
         )
-        raise IndexNotBuilt(f"{store.location}: {reason}; run `rag-plugin sync`, or build_engine(..., sync='auto')")
+        raise IndexNotBuilt(
+            f"{store.location}: {reason}; ", python='call build_engine(..., sync="auto")', shell="run `rag-plugin sync`"
+        )
     if not old:
         return  # filled by hand: the encoder is the caller's responsibility
     new = fingerprint_of(assembly)
     mismatch = encoder_differences(old, new)
     if mismatch:
-        raise IndexMismatch(store.location, mismatch, HINT)
+        raise IndexMismatch(store.location, mismatch, *HINTS)
     for difference in splitting_differences(old, new):
         _log.warning("%s: %s; the index has the old version until the next sync", store.location, difference)
 

@@ -16,7 +16,7 @@ from ..errors import IndexMismatch
 from ..protocols import DocumentRecord, Listed, SyncStore, Unlisted
 from .change_detector import Batch, ChangeDetector, removed_documents
 from .fingerprint import (
-    HINT,
+    HINTS,
     all_differences,
     encoder_differences,
     fingerprint_of,
@@ -296,4 +296,4 @@ def check_changes(store: SyncStore, fingerprint: Mapping[str, object], on_change
     if on_change == "error":
         sentences = all_differences(old, fingerprint)
         if sentences:
-            raise IndexMismatch(store.location, sentences, HINT)
+            raise IndexMismatch(store.location, sentences, *HINTS)

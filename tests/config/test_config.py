@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def test_the_smallest_config_has_every_default_filled_in() -> None:
     config = load(BASE)
     assert [name for name, part in config.sections.items() if part is None] == []
     assert (config.chunker.type, config.llm.type, config.retriever.type) == ("sentence", "none", "vector")
-    assert (config.synthesizer.type, config.rerankers) == ("compact", ())
+    assert (config.synthesizer.type, config.rerankers) == ("quote", ())
     assert config.retriever.settings == {"top_k": 5}
     assert config.sync.settings == {"on_error": "skip", "on_change": "error", "batch_size": 2048}
     assert repr(config) == "<Config 'config.yaml'>"
@@ -775,11 +774,16 @@ def test_every_shipped_config_is_right_and_survives_the_round_trip(name: str) ->
     assert load_config("dumped.yaml") == config
 
 
-def test_the_template_of_init_is_right_and_agrees_with_the_shipped_config() -> None:
-    shipped = (ROOT / "configs/config.yaml").read_text(encoding="utf-8")
-    template = (ROOT / "rag_plugin/templates/config.yaml").read_text(encoding="utf-8")
-    assert re.sub(r"^# yaml-language-server.*\n#\n", "", shipped) == template
-    load(template)
+def test_the_synthesizer_follows_the_llm_unless_it_is_named() -> None:
+    ollama = "llm: {type: ollama, model: m}\n"
+    assert load(BASE).synthesizer.type == "quote"
+    assert load(BASE + ollama).synthesizer.type == "compact"
+    assert load(BASE + "synthesizer: refine\n").synthesizer.type == "refine"
+    # Settings that only a synthesizer with an LLM has: the LLM may be handed over as an object.
+    prompt = 'synthesizer: {text_qa_template: "{context_str} {query_str}"}\n'
+    assert load(BASE + prompt).synthesizer.type == "compact"
+    assert load_config(load(BASE), provided=["llm"]).synthesizer.type == "compact"
+    assert load_config(load(BASE + ollama), overrides={"llm": "none"}).synthesizer.type == "quote"
 
 
 # ---------------------------------------------------------------------------------- a Config again

@@ -33,16 +33,20 @@ _SPACES = [
     0x3000,
 ]
 _MAX_PARAGRAPH_CHARACTERS = 2_000
+_MAX_HEADING_CHARACTERS = 200
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _LINE_END = re.compile(r"[\n\f]\s*")
 _ITEM = re.compile(r"(?:[-*+•‣–]|\d{1,3}[.)]|\[[ x]\]|\|) ")
+_CLOSING_MARKS = re.compile(r"(?:[*_`]+|[)\]\"'”’»]+)\s+")
 _HEADING = re.compile(
-    r"""\#{1,6}[ \t]+\S                              # Markdown
+    r"""\#{1,6}[ \t]+\S[^\n]*                         # Markdown
     | (={1,6})[ ][^\n=]+[ ]\1[ \t]*(?:\n|$)          # wiki
     | [^\n]{1,200}\n([-=~^"'`#*+_.:])\2{2,}[ \t]*(?:\n|$)  # underlined, as in Markdown and reStructuredText
     """,
     re.VERBOSE,
 )
+HEADING_LINE = re.compile(rf"\s*(?:{_HEADING.pattern})[ \t]*\n?", re.VERBOSE)
+"""A heading with the white space above it, to the end of its line."""
 # Full stops of scripts without a space behind them, with closing brackets and quotes.
 _FULL_STOP = re.compile("[。！？｡．][」』）】〉》”’\"')\\]]*\\s*")
 
@@ -69,8 +73,7 @@ def line_breaks(text: str) -> NDArray[np.uint8]:
 
 def word_breaks(text: str) -> NDArray[np.uint8]:
     """Equal strengths at the starts of words, shape (len(text) + 1,)."""
-    breaks, _ = _words(text)
-    return np.minimum(breaks, WORD)
+    return np.minimum(line_breaks(text), WORD)
 
 
 def sentence_starts(text: str) -> list[int]:
@@ -90,7 +93,9 @@ def _sentences(text: str) -> Iterator[int]:
             end = max(text.rfind(space, begin + _MAX_PARAGRAPH_CHARACTERS // 2, end) for space in "\n ") + 1 or end
         spans = tokenizer.span_tokenize(text[begin:end])
         # The first sentence starts with the paragraph, which is a boundary already or an arbitrary cut.
-        yield from (begin + start for start, _ in itertools.islice(spans, 1, None))
+        for start, _ in itertools.islice(spans, 1, None):
+            closing = _CLOSING_MARKS.match(text, begin + start)
+            yield closing.end() if closing else begin + start
         begin = end
 
 
@@ -111,21 +116,21 @@ def _words(text: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 def _lines(text: str, breaks: NDArray[np.uint8]) -> None:
-    heading: re.Match[str] | None = None
+    heading = _HEADING.match(text, len(text) - len(text.lstrip()))
     for match in _LINE_END.finditer(text):
         space, offset = match.group(), match.end()
-        after_heading = heading is not None
         if heading is not None and offset < heading.end():  # between a heading and its underline
-            breaks[offset] = 0
             continue
-        heading = _HEADING.match(text, offset)
+        previous, heading = heading, _HEADING.match(text, offset)
+        if previous is not None and "\f" not in space and offset - previous.start() <= _MAX_HEADING_CHARACTERS:
+            # A heading stays whole, and with the text below it.
+            breaks[previous.start() + 1 : offset] = 0
+            breaks[offset] = 0 if heading is None else WORD
+            continue
         if "\f" in space:
             strength = PAGE
         elif heading is not None:
             strength = HEADING
-        elif after_heading:  # a heading stays with the text below it
-            breaks[offset] = WORD
-            continue
         elif space.count("\n") > 1:
             strength = PARAGRAPH
         elif _ITEM.match(text, offset):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_MAX_HEADINGS_CHARACTERS = 1_000  # of the headings above a block
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _ATTRIBUTES = re.compile(r"\s*\{[^{}]*\}\s*$")
 
@@ -74,8 +75,8 @@ def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[
     for number, (_, body, level, words) in enumerate(headings):
         end = headings[number + 1][0] if number + 1 < len(headings) else len(text)
         above = [*((depth, name) for depth, name in above if depth < level), (level, words)]
-        # A heading that is followed by a lower heading has no text of its own.
-        if not text[body:end].strip() and number + 1 < len(headings) and headings[number + 1][2] > level:
+        # A heading without text of its own belongs to the next section.
+        if not text[body:end].strip() and number + 1 < len(headings):
             continue
         yield MarkdownSection(start, end, "/" + "".join(f"{name}/" for _, name in above))
         start = end
@@ -93,11 +94,16 @@ def markdown_breaks(text: str, blocks: list[Span], starts: NDArray[np.int64], si
     breaks = prose_breaks(text)
     lines = line_breaks(text) if blocks else breaks
     for start, end in blocks:
-        fits = np.diff(np.searchsorted(starts, [start, end]))[0] <= size
-        inside = lines[start + 1 : end]
-        breaks[start + 1 : end] = 0 if fits else np.where(inside < LINE, np.minimum(inside, WORD), LINE)
         first = start + len(text[start:end]) - len(text[start:end].lstrip())
-        breaks[first] = max(breaks[first], PARAGRAPH)
+        begin = start
+        if breaks[first]:
+            breaks[first] = max(breaks[first], PARAGRAPH)
+        else:  # the text of a heading, which has to fit with it
+            near = max(0, first - _MAX_HEADINGS_CHARACTERS)
+            begin = near + int(np.flatnonzero(np.append(True, breaks[near + 1 : first] >= LINE))[-1])
+        fits = np.diff(np.searchsorted(starts, [begin, end]))[0] <= size
+        inside = lines[first + 1 : end]
+        breaks[first + 1 : end] = 0 if fits else np.where(inside < LINE, np.minimum(inside, WORD), LINE)
     return breaks
 
 

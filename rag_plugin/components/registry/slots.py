@@ -7,7 +7,7 @@ parts use it, a property of `Assembly`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 _COMPONENTS = "rag_plugin.components"
 
@@ -28,7 +28,7 @@ class Slot:
         type_is_optional: Whether a section may change settings of the default type without naming it.
         example: A section to start from. Set for sections that have to be there.
         common: The function whose settings every component of the slot has, third-party ones too.
-        default_by_chunker: The type of a missing section by the chunker's type.
+        default_by: A section and, by its type, the type that replaces `default`.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Slot:
     type_is_optional: bool = False
     example: str = ""
     common: str | None = None
-    default_by_chunker: Mapping[str, str] = field(default_factory=dict)
+    default_by: tuple[str, Mapping[str, str]] = ("", {})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "section", self.section or self.name)
@@ -126,7 +126,7 @@ _ROWS = (
         "llama_index.core.postprocessor.LongContextReorder",
         section="rerankers",
         synonyms=("reranker", "postprocessors", "node_postprocessors"),
-        default_by_chunker={"sentence_window": "window", "hierarchical": "auto_merging"},
+        default_by=("chunker", {"sentence_window": "window", "hierarchical": "auto_merging"}),
     ),
     Slot(
         "synthesizer",
@@ -134,11 +134,12 @@ _ROWS = (
         "llama_index.core.response_synthesizers:BaseSynthesizer",
         _types(
             *("synthesizers", "compact", "refine", "tree_summarize", "simple_summarize", "accumulate"),
-            *("compact_accumulate", "generation", "context_only", "no_text"),
+            *("compact_accumulate", "generation", "quote", "context_only", "no_text"),
         ),
         "llama_index.core.response_synthesizers.TreeSummarize",
         synonyms=("response_synthesizer",),
         default="compact",
+        default_by=("llm", {"none": "quote"}),
         type_is_optional=True,
     ),
 )

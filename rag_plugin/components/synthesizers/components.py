@@ -10,6 +10,7 @@ from pydantic import Field
 from ..registry.component import rule
 
 if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.llms import LLM
     from llama_index.core.response_synthesizers import BaseSynthesizer
@@ -166,14 +167,49 @@ def generation(
     return _with_llm("generation", llm, callback_manager, streaming, simple_template=simple_template)
 
 
-def _without_llm(make: Callable[..., BaseSynthesizer], callback_manager: CallbackManager) -> BaseSynthesizer:
+def _without_llm(
+    make: Callable[..., BaseSynthesizer], callback_manager: CallbackManager, **settings: Any
+) -> BaseSynthesizer:
     from ..llms.no_llm import NoLLM
     from ..llms.prompt_helpers import prompt_helpers
 
     # LlamaIndex's constructors replace a missing LLM by the global one.
     llm = NoLLM(callback_manager=callback_manager)
     helper, chat_helper = prompt_helpers(llm)
-    return make(llm=llm, callback_manager=callback_manager, prompt_helper=helper, chat_prompt_helper=chat_helper)
+    helpers = {"prompt_helper": helper, "chat_prompt_helper": chat_helper}
+    return make(llm=llm, callback_manager=callback_manager, **helpers, **settings)
+
+
+def quote(
+    encoder: BaseEmbedding,
+    callback_manager: CallbackManager,
+    *,
+    max_sentences: Annotated[int, Field(gt=0, description="How many sentences are quoted at most.")] = 3,
+    min_similarity: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How similar to the question the best sentence has to be: 0 is an unrelated sentence, 1 the "
+            "question itself, for every encoder.",
+        ),
+    ] = 0.3,
+    streaming: Streaming = False,
+) -> BaseSynthesizer:
+    """The sentences nearest to the question, word for word, each with its source, without an LLM.
+
+    Where no sentence is near enough, the answer is that the documents do not say.
+    """
+    from .quote import QuoteSynthesizer
+
+    return _without_llm(
+        QuoteSynthesizer,
+        callback_manager,
+        encoder=encoder,
+        max_sentences=max_sentences,
+        min_similarity=min_similarity,
+        streaming=streaming,
+    )
 
 
 def context_only(callback_manager: CallbackManager) -> BaseSynthesizer:

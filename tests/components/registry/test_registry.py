@@ -151,8 +151,9 @@ def test_each_slot_is_one_complete_row() -> None:
         assert slot.summary
         assert isinstance(load_target(slot.base_class), type)
         assert slot.default is None or slot.default in slot.types
-        assert set(slot.default_by_chunker) <= set(SLOTS["chunker"].types)
-        assert set(slot.default_by_chunker.values()) <= set(slot.types)
+        deciding, types = slot.default_by
+        assert set(types) <= set(SECTIONS[deciding].types if deciding else ())
+        assert set(types.values()) <= set(slot.types)
         assert find(slot.name, slot.class_path).slot == slot.name
 
 
