@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from .. import __version__
 if TYPE_CHECKING:
     import logging
 
+    from ..components.registry.section import Section
     from ..config import Config
     from ..engine import RagEngine
 
-WORK_FAILED, WRONG_USE = 1, 2
+WORK_FAILED, WRONG_USE, DOCUMENTS_FAILED = 1, 2, 3
 
 
 class OutputClosed(Exception):
@@ -56,10 +58,25 @@ class Settings:
         if overrides:
             config = load_config(config, overrides=overrides, allow=self.allow)
         with quiet_libraries():
-            while_loading(config)
-            from ..engine import build_engine
+            while_loading(config.encoder, config.llm)
+            from ..engine import RagEngine
+            from ..sync import check_index
+            from ..sync import sync as run_sync
 
-            return build_engine(config, allow=self.allow, sync="auto" if sync else "never")
+            assembly = config.assemble()
+            if sync:
+                self.note_failed(run_sync(assembly, config.sync).failed)
+            else:
+                check_index(assembly)
+            return RagEngine(config, assembly)
+
+    def note_failed(self, failed: Sequence[tuple[str, str]]) -> None:
+        """Print how many documents a sync could not read, and the command that lists them."""
+        from ..sync import documents
+
+        if failed:
+            file = "" if self.config is None else f" -c {shlex.quote(self.config)}"
+            note(f"{documents(len(failed))} cannot be read: `rag-plugin sync{file}` lists them")
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,10 +118,10 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_options
 
 
-def while_loading(config: Config) -> None:
-    """Print which models are being loaded, on a terminal."""
+def while_loading(*parts: Section | None) -> None:
+    """Print which models of these sections are being loaded, on a terminal."""
     if sys.stderr.isatty():
-        entries = [part.raw.entries.get("model") for part in (config.encoder, config.llm) if part is not None]
+        entries = [part.raw.entries.get("model") for part in parts if part is not None]
         models = [
             getattr(entry.node, "template", None) or str(getattr(entry.node, "value", "")) for entry in entries if entry
         ]
