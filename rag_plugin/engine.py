@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from .components.notebook import MarkdownResponse, markdown_table
 from .config import Config, load_config
 from .errors import ContextOverflow, MissingLLM, QuestionError
 from .protocols import ServerContext, WarmUp
-from .sync import SyncReport, check_index
+from .sync import SyncReport, check_index, documents
 from .sync import sync as run_sync
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
     from .components.assembly import Assembly
+    from .config import SyncSettings
+
+_log = logging.getLogger(__name__)
+
+_MAX_NAMES_IN_A_WARNING = 3
 
 
 def build_engine(
@@ -63,7 +69,7 @@ def build_engine(
         if sync == "never":
             check_index(assembly)
         elif assembly.has("reader"):
-            run_sync(assembly, checked.sync)
+            _sync(assembly, checked.sync)
     return RagEngine(checked, assembly)
 
 
@@ -120,8 +126,11 @@ class RagEngine(RetrieverQueryEngine):
         return self._assembly.store
 
     def sync(self) -> SyncReport:
-        """Bring the store in line with the documents; the next question uses the result."""
-        return run_sync(self._assembly, self.config.sync)
+        """Bring the store in line with the documents; the next question uses the result.
+
+        Documents that cannot be read are one warning, and in the report with their reasons.
+        """
+        return _sync(self._assembly, self.config.sync)
 
     # ------------------------------------------------------------------ questions
 
@@ -287,6 +296,17 @@ class RagEngine(RetrieverQueryEngine):
                 **settings,
             }
         )
+
+
+def _sync(assembly: Assembly, settings: SyncSettings) -> SyncReport:
+    report = run_sync(assembly, settings)
+    names = [name for name, _ in report.failed]
+    if names:
+        more = len(names) - _MAX_NAMES_IN_A_WARNING
+        shown = names[:_MAX_NAMES_IN_A_WARNING] + ([f"{more} more"] if more > 0 else [])
+        count = documents(len(names))
+        _log.warning("%s cannot be read: %s; engine.sync().failed has the reasons", count, ", ".join(shown))
+    return report
 
 
 def _add_finish_reason(response: RESPONSE_TYPE, reasons: Sequence[str]) -> None:

@@ -129,14 +129,21 @@ class QuestionError(RagPluginError, ValueError):
 
 
 class DocumentError(RagPluginError):
-    """One document cannot be read or split."""
+    """One document cannot be read or split.
 
-    def __init__(self, document_id: str, reason: str) -> None:
-        self.document_id, self.reason = document_id, reason
+    Args:
+        document_id: The document's id.
+        reason: Why, as a clause.
+        temporary: The cause may lie outside the document, such as a disk or a server. The next sync then reads an
+            unchanged document again; otherwise it reports the recorded reason.
+    """
+
+    def __init__(self, document_id: str, reason: str, temporary: bool = False) -> None:
+        self.document_id, self.reason, self.temporary = document_id, reason, temporary
         super().__init__(f"{document_id}: {reason}")
 
-    def __reduce__(self) -> tuple[type[DocumentError], tuple[str, str]]:
-        return type(self), (self.document_id, self.reason)
+    def __reduce__(self) -> tuple[type[DocumentError], tuple[str, str, bool]]:
+        return type(self), (self.document_id, self.reason, self.temporary)
 
 
 class LLMError(RagPluginError):

@@ -31,7 +31,8 @@ class Listed:
     Attributes:
         id: The document's id, stable between listings.
         change_token: Equal in two listings only if the content is equal; None if that is unknown before reading.
-        load: Reads the document; raises `DocumentError` if it cannot be read.
+        load: Reads the document; raises `DocumentError` if it cannot be read. A sync calls it again when the change
+            token, the settings or the installed packages differ, and at each sync if the error is `temporary`.
     """
 
     id: str
@@ -153,6 +154,21 @@ class DocumentRecord:
     settings_digest: str
 
 
+@dataclass(frozen=True)
+class FailureRecord:
+    """The record of a document that cannot be read or split. It is no document: nothing of it is searchable.
+
+    Attributes:
+        id: The document's id.
+        token: Equal tokens mean that the document fails again: same content, settings and installed packages.
+        reason: Why it failed.
+    """
+
+    id: str
+    token: str
+    reason: str
+
+
 Fingerprint = Mapping[str, Any]
 """Encoder, chunker and reader settings of an index, as plain data for JSON."""
 
@@ -197,6 +213,10 @@ class SyncStore(Protocol):
         """The records of a generation's documents, by document id."""
         ...
 
+    def failure_records(self, generation: int) -> dict[str, FailureRecord]:
+        """The failures that the last `finish` of this generation recorded, by document id."""
+        ...
+
     def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """Vectors of texts that this generation's encoder has encoded, by text key; shape (dimension,) each."""
         ...
@@ -230,8 +250,8 @@ class SyncStore(Protocol):
         """
         ...
 
-    def finish(self, generation: int, fingerprint: Fingerprint) -> None:
-        """Make a complete generation the live one."""
+    def finish(self, generation: int, fingerprint: Fingerprint, failures: Sequence[FailureRecord] = ()) -> None:
+        """Make a complete generation the live one, and `failures` its only failure records, in one commit."""
         ...
 
     def update_derived_files(self) -> None:

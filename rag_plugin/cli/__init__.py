@@ -17,7 +17,10 @@ __all__ = ["cli", "main"]
 
 
 def main() -> None:
-    """Run the command and leave with its exit code: 0 done, 1 the work failed, 2 wrong usage or config."""
+    """Run the command and leave with its exit code.
+
+    0: done, 1: the work failed, 2: wrong usage or config, 3: a document failed in `sync --strict`.
+    """
     code = _run()
     if "torch" not in sys.modules:
         sys.exit(code)

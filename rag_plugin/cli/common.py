@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,11 @@ from .. import __version__
 if TYPE_CHECKING:
     import logging
 
+    from ..components.registry.section import Section
     from ..config import Config
     from ..engine import RagEngine
 
-WORK_FAILED, WRONG_USE = 1, 2
+WORK_FAILED, WRONG_USE, DOCUMENTS_FAILED = 1, 2, 3
 
 
 class OutputClosed(Exception):
@@ -65,10 +66,24 @@ class Settings:
         if overrides:
             config = load_config(config, overrides=overrides, allow=self.allow)
         with quiet_libraries():
-            while_loading(config)
-            from ..engine import build_engine
+            while_loading(config.encoder, config.llm)
+            from ..engine import RagEngine
+            from ..sync import check_index
+            from ..sync import sync as run_sync
 
-            return build_engine(config, allow=self.allow, sync="auto" if sync else "never")
+            assembly = config.assemble()
+            if sync:
+                self.note_failed(run_sync(assembly, config.sync).failed)
+            else:
+                check_index(assembly)
+            return RagEngine(config, assembly)
+
+    def note_failed(self, failed: Sequence[tuple[str, str]]) -> None:
+        """Print how many documents a sync could not read, and the command that lists them."""
+        from ..sync import documents
+
+        if failed:
+            note(self.in_shell(f"{documents(len(failed))} cannot be read: `rag-plugin sync` lists them"))
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,10 +125,10 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_options
 
 
-def while_loading(config: Config) -> None:
-    """Print which models are being loaded, on a terminal."""
+def while_loading(*parts: Section | None) -> None:
+    """Print which models of these sections are being loaded, on a terminal."""
     if sys.stderr.isatty():
-        entries = [part.raw.entries.get("model") for part in (config.encoder, config.llm) if part is not None]
+        entries = [part.raw.entries.get("model") for part in parts if part is not None]
         models = [
             getattr(entry.node, "template", None) or str(getattr(entry.node, "value", "")) for entry in entries if entry
         ]
@@ -122,9 +137,13 @@ def while_loading(config: Config) -> None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Show this package's warnings on stderr, and hide the progress bars of the model libraries."""
+    """Show this package's warnings on stderr, and hide the messages and progress bars of other libraries."""
     import logging
+    import warnings
 
+    if not logging.getLogger().handlers:  # without --debug
+        logging.lastResort = None  # else it prints the warnings of every library that sets no handler
+        warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")  # this package's own bars set `disable` themselves
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -36,7 +36,8 @@ def info_command(settings: Settings, as_json: bool) -> None:
         "cached vectors": f"{info.cached_vectors:,} of removed nodes",
     }
     if info.not_in_snapshot:
-        lines["pending"] = f"{info.not_in_snapshot:,} changes are not in the FAISS file yet"
+        changes = "1 change" if info.not_in_snapshot == 1 else f"{info.not_in_snapshot:,} changes"
+        lines["FAISS"] = f"{changes} held in SQLite, added at opening"
     if info.unfinished:
         lines["unfinished"] = f"a sync with another encoder has {info.unfinished:,} documents so far"
     if info.writer:

@@ -4,48 +4,89 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import MissingLLM, RagPluginError
-from .common import WORK_FAILED, Settings, cli, common, note, quiet_libraries, warnings_afterwards, while_loading
+from .common import (
+    DOCUMENTS_FAILED,
+    WORK_FAILED,
+    Settings,
+    cli,
+    common,
+    note,
+    quiet_libraries,
+    warnings_afterwards,
+    while_loading,
+)
 from .wrapping import WrappedOutput, print_wrapped
 
 if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore
 
     from ..engine import RagEngine
+    from ..sync import SyncPlan, SyncReport
+
+_MAX_LISTED = 20  # above this number, documents are listed by folder
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 @click.option("--dry-run", is_flag=True, help="Show what a sync would do, and how long it would take; write nothing.")
+@click.option("--strict", is_flag=True, help="Leave with exit code 3 if a document cannot be read.")
+@click.option("-v", "--verbose", is_flag=True, help="List every document, also of a first or a large sync.")
 @common
-def sync(settings: Settings, as_json: bool, dry_run: bool) -> None:
+def sync(settings: Settings, as_json: bool, dry_run: bool, strict: bool, verbose: bool) -> None:
     """Bring the index in line with the documents."""
     config = settings.load()
     with quiet_libraries():
-        while_loading(config)
-        from ..sync import SyncPlan, SyncReport, plan_sync
+        while_loading(config.encoder)
+        from ..sync import plan_sync
         from ..sync import sync as run
 
         report: SyncPlan | SyncReport = (plan_sync if dry_run else run)(config.assemble(), config.sync)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
-        return
+    else:
+        _print_report(report, verbose)
+    if strict and report.failed:
+        raise click.exceptions.Exit(DOCUMENTS_FAILED)
+
+
+def _print_report(report: SyncPlan | SyncReport, verbose: bool) -> None:
+    from ..sync import SyncPlan
+
     if isinstance(report, SyncPlan):
         for difference in report.changes:
             click.echo(f"* {difference}")
+    is_first = not (report.changed or report.removed or report.unchanged)
+    is_large = len(report.added) + len(report.changed) + len(report.removed) > _MAX_LISTED
     for sign, names in (("+", report.added), ("~", report.changed), ("-", report.removed)):
-        for name in names:
-            click.echo(f"{sign} {name}")
+        for line in _by_folder(names) if (is_first or is_large) and not verbose else names:
+            click.echo(f"{sign} {line}")
     for name, reason in report.failed:
         click.echo(f"! {name}: {reason}")
     click.echo(str(report))
     if isinstance(report, SyncPlan) and report.refused:
         note("a sync would stop at the changes marked *: sync.on_change is error")
+
+
+def _by_folder(names: Sequence[str]) -> Iterator[str]:
+    """One line for each top-level folder, and for each document outside of folders if there are few."""
+    from ..sync import documents
+
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        folder, slash, _ = name.partition("/")
+        folders[folder + slash if slash else ""].append(name)
+    for folder, members in folders.items():
+        if len(members) == 1 or (not folder and len(members) <= _MAX_LISTED):
+            yield from members
+        else:
+            yield f"{folder or 'top level'}  {documents(len(members))}"
 
 
 @cli.command()

@@ -10,7 +10,7 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from numpy.typing import NDArray
 
-from ..protocols import DocumentRecord, Fingerprint, SameEncoder
+from ..protocols import DocumentRecord, FailureRecord, Fingerprint, SameEncoder
 from .directory import IndexDirectory
 from .sqlite.database import Database
 from .sqlite.node_rows import from_row, to_rows
@@ -56,6 +56,10 @@ class SyncStoreMixin:
         with self._directory.reading() as (database, _):
             return {} if database is None else database.documents(generation)
 
+    def failure_records(self, generation: int) -> dict[str, FailureRecord]:
+        with self._directory.reading() as (database, _):
+            return {} if database is None else database.failures(generation)
+
     def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         with self._directory.reading() as (database, _):
             return {} if database is None else database.vectors_by_key(generation, keys)
@@ -89,8 +93,9 @@ class SyncStoreMixin:
             self._directory.put(database, generation, rows)
             database.put_documents(generation, [*(record for record, _ in changed), *untouched])
 
-    def finish(self, generation: int, fingerprint: Fingerprint) -> None:
+    def finish(self, generation: int, fingerprint: Fingerprint, failures: Sequence[FailureRecord] = ()) -> None:
         with self._directory.transaction() as database:
+            database.set_failures(generation, failures)
             database.set_fingerprint(generation, fingerprint)
             database.make_live(generation, self._directory.cache_size)
 

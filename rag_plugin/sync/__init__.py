@@ -6,7 +6,7 @@ continues. Memory is bounded by the batch.
 
 from .fingerprint import check_index
 from .plan import SyncPlan, plan_sync
-from .report import SyncReport
+from .report import SyncReport, documents
 from .run import sync
 
-__all__ = ["SyncPlan", "SyncReport", "check_index", "plan_sync", "sync"]
+__all__ = ["SyncPlan", "SyncReport", "check_index", "documents", "plan_sync", "sync"]

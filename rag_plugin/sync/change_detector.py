@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..components.readers.listing import check_document, content_hash, source_of
 from ..errors import DocumentError, describe_error
-from ..protocols import DocumentRecord, Listed, Unlisted
-from .fingerprint import digest
+from ..protocols import DocumentRecord, FailureRecord, Listed, Unlisted
+from .fingerprint import digest, installed_packages
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, Document
@@ -48,7 +49,9 @@ class ChangeDetector:
     Attributes:
         splitter: Splits the documents, and counts truncated nodes.
         before: Records of the live generation while another one is filled.
+        known_failures: Failure records of the generation; a document that would fail again is not read.
         failed: Ids of unreadable documents with the reason.
+        failure_records: Of the documents in `failed` whose reason stays valid.
     """
 
     def __init__(self, assembly: Assembly, fingerprint: Mapping[str, Any], on_error: str) -> None:
@@ -60,7 +63,9 @@ class ChangeDetector:
         self.added: list[str] = []
         self.changed: list[str] = []
         self.unchanged: list[str] = []
+        self.known_failures: Mapping[str, FailureRecord] = {}
         self.failed: list[tuple[str, str]] = []
+        self.failure_records: list[FailureRecord] = []
 
     def list_documents(self) -> list[Listed | Unlisted]:
         return list(source_of(self._assembly.new_reader()).list_documents())
@@ -79,6 +84,19 @@ class ChangeDetector:
     def _change_token(self, item: Listed) -> str | None:
         # A reader with other settings may extract another text from the same file.
         return None if item.change_token is None else f"{self._reader_digest}:{item.change_token}"
+
+    def known_failure(self, item: Listed) -> FailureRecord | None:
+        """The failure record of a document that would fail again, if there is one."""
+        failure = self.known_failures.get(item.id)
+        return failure if failure is not None and failure.token == self._failure_token(item) else None
+
+    def _failure_token(self, item: Listed) -> str | None:
+        token = self._change_token(item)
+        return None if token is None else f"{self._chunker_digest}:{self._packages_digest}:{token}"
+
+    @cached_property
+    def _packages_digest(self) -> str:
+        return digest({"packages": installed_packages()})
 
     def batches(
         self, items: Sequence[Listed | Unlisted], records: Mapping[str, DocumentRecord], size: int
@@ -106,6 +124,10 @@ class ChangeDetector:
         if record is not None and self.is_unchanged(item, record):
             self.unchanged.append(item.id)
             return 0
+        failure = self.known_failure(item)
+        if failure is not None:
+            self._fail(item.id, failure.reason, failure.token)
+            return 0
         try:
             document = item.load()
             new = DocumentRecord(item.id, content_hash(document), self._change_token(item), self._chunker_digest)
@@ -120,7 +142,7 @@ class ChangeDetector:
             check_document(item.id, document)
             nodes = self._split(item.id, document)
         except DocumentError as error:
-            self._fail(item.id, error.reason)
+            self._fail(item.id, error.reason, None if error.temporary else self._failure_token(item))
             return 0
         (self.added if record is None and item.id not in self.before else self.changed).append(item.id)
         batch.changed.append((new, nodes))
@@ -132,12 +154,15 @@ class ChangeDetector:
         except DocumentError:
             raise
         except Exception as error:  # of any chunker: one document must not stop the others
-            raise DocumentError(document_id, f"it cannot be split: {describe_error(error)}") from error
+            # Temporary: a chunker may use the encoder, and that a server.
+            raise DocumentError(document_id, f"it cannot be split: {describe_error(error)}", temporary=True) from error
 
-    def _fail(self, document_id: str, reason: str) -> None:
+    def _fail(self, document_id: str, reason: str, token: str | None = None) -> None:
         if self._on_error == "stop":
             raise DocumentError(document_id, reason)
         self.failed.append((document_id, reason))
+        if token is not None:
+            self.failure_records.append(FailureRecord(document_id, token, reason))
 
 
 def removed_documents(items: Sequence[Listed | Unlisted], records: Mapping[str, DocumentRecord]) -> list[str]:

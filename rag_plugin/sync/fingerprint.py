@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..components.registry.section import Section
 from ..errors import IndexMismatch, IndexNotBuilt
 from ..protocols import Identity, SyncStore
@@ -230,3 +234,15 @@ def check_index(assembly: Assembly) -> None:
 def digest(data: Mapping[str, Any]) -> str:
     """A short hash of a description, in hexadecimal."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def installed_packages() -> list[str]:
+    """The names and versions of all installed packages, sorted. A package that is installed makes more files readable.
+
+    From the names of their metadata folders: reading the metadata of 200 packages takes a tenth of a second.
+    """
+    names = {f"rag_plugin {__version__}"}
+    for folder in sys.path:
+        with suppress(OSError):  # it may be missing, or a zip file
+            names.update(name for name in os.listdir(folder) if name.endswith((".dist-info", ".egg-info", ".egg-link")))
+    return sorted(names)

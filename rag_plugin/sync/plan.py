@@ -73,6 +73,7 @@ def plan_sync(assembly: Assembly, settings: SyncSettings) -> SyncPlan:
     items = detector.list_documents()
     generation = store.find_generation(fingerprint, same_vectors)
     records = {} if generation is None else store.document_records(generation)
+    detector.known_failures = {} if generation is None else store.failure_records(generation)
     live, old = store.live_generation(), store.live_fingerprint()
     if live not in (None, generation):
         detector.before = store.document_records(live or 0)

@@ -6,13 +6,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+def documents(count: int) -> str:
+    """A number of documents in words: `1 document`."""
+    return f"{count:,} document{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class SyncReport:
     """What one sync did; documents by id.
 
     Attributes:
-        failed: Unreadable documents with the reason. Each sync lists them until they are readable or removed; a version
-            that was synced before stays searchable.
+        failed: Unreadable documents with the reason. Each sync lists them until they are readable or removed, and
+            reads them again only if they may be readable; a version that was synced before stays searchable.
         tokens_encoded: 0 if the encoder does not count tokens.
         nodes_truncated: Nodes of this sync that are longer than the encoder's input.
         seconds: Wall-clock time.

@@ -80,7 +80,7 @@ class _Run:
             with store.writing():
                 check_changes(store, self._fingerprint, self._settings.on_change)
                 generation = store.open_generation(self._fingerprint, same_vectors)
-                records = store.document_records(generation)
+                records, detector.known_failures = store.document_records(generation), store.failure_records(generation)
                 if records != self._records_before_lock:
                     # Another sync wrote since the documents were listed. Its additions must not count as removed.
                     items = self._list()
@@ -95,7 +95,7 @@ class _Run:
                     self._copy_unread(live, generation, {*removed})
                 if removed:
                     store.commit(generation, removed=removed)
-                store.finish(generation, self._fingerprint)
+                store.finish(generation, self._fingerprint, detector.failure_records)
                 store.update_derived_files()
         self._warn_of_truncated_nodes()
         report = SyncReport(
@@ -112,8 +112,6 @@ class _Run:
         )
         if not items:
             _log.warning("there are no documents: add some to the folder of reader.path, or change reader.path")
-        for name, reason in detector.failed:
-            _log.warning("%s was not synced: %s", name, reason)
         _log.info("%s: %s", self._location, report)
         return report
 
@@ -123,19 +121,26 @@ class _Run:
         return items
 
     def _is_up_to_date(self, items: Sequence[Listed | Unlisted]) -> bool:
-        """Whether nothing changed, by settings and change tokens alone. Then nothing is locked or written."""
-        generation = self._store.live_generation()
+        """Whether nothing changed, by settings and change tokens alone. Then nothing is read, locked or written."""
+        detector, generation = self._detector, self._store.live_generation()
         if generation is None or not self._has_same_settings():
             unfinished = self._store.find_generation(self._fingerprint, same_vectors)
             self._records_before_lock = {} if unfinished is None else self._store.document_records(unfinished)
             return False
         records = self._records_before_lock = self._store.document_records(generation)
-        if len(items) != len(records) or not all(
-            isinstance(item, Listed) and item.id in records and self._detector.is_unchanged(item, records[item.id])
-            for item in items
-        ):
+        detector.known_failures = self._store.failure_records(generation)
+        failed: set[str] = set()
+        for item in items:
+            record = records.get(item.id)
+            if isinstance(item, Unlisted) or (record is not None and detector.is_unchanged(item, record)):
+                continue
+            if detector.known_failure(item) is None:
+                return False
+            failed.add(item.id)
+        if failed != detector.known_failures.keys() or removed_documents(items, records):
             return False
-        self._detector.unchanged = [item.id for item in items]
+        for _ in detector.batches(items, records, self._settings.batch_size):
+            pass  # fills the lists of the report
         return True
 
     def _has_same_settings(self) -> bool:

@@ -112,6 +112,15 @@ def test_one_of_several_questions_that_fails_is_told_and_counts(
     assert ask(*arguments, given="What do herons eat?\n").exit_code == 0
 
 
+def test_documents_that_cannot_be_read_are_one_line_before_the_answer(ask: Ask, config: Path, documents: Path) -> None:
+    for number in range(6):
+        (documents / f"broken{number}.txt").write_bytes(bytes(range(32)) * 10)
+    done = ask("What do herons eat?")
+    assert done.stderr.count("broken") == 0
+    assert f"6 documents cannot be read: `rag-plugin sync -c {config}` lists them\n" in done.stderr
+    assert (done.exit_code, done.stdout.startswith(SAYS)) == (0, True)
+
+
 def test_no_documents_are_told(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     arguments = ["--set", f"reader.path={tmp_path / 'empty'}", "--set", f"store.path={tmp_path / 'other'}"]

@@ -408,6 +408,9 @@ def test_nothing_is_synced_without_the_option(config: Path, tmp_path: Path) -> N
     (tmp_path / "docs" / "new.txt").write_text("A fish is a fish, and fish are fish.")
     assert nearest("fish", "-k", "1")["nearest"][0]["document"] == "birds/heron.md"
     assert nearest("fish", "--sync", "-k", "1")["nearest"][0]["document"] == "new.txt"
+    (tmp_path / "docs" / "broken.txt").write_bytes(bytes(range(32)) * 10)
+    stderr = run("nearest", "fish", "--sync").stderr
+    assert stderr == "1 document cannot be read: `rag-plugin sync` lists them\n"
 
 
 def test_an_index_of_another_encoder_is_not_searched(index: Path) -> None:

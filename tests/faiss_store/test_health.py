@@ -537,6 +537,14 @@ def test_the_command_info_shows_the_index_and_loads_no_encoder(config: Path) -> 
     }
 
 
+def test_the_command_info_says_where_changes_are_that_a_small_index_adds_at_opening(config: Path) -> None:
+    store = FaissStore("index")
+    for expected in ("1 change", "2 changes"):
+        store.delete_nodes([store.get_nodes()[0].node_id])
+        assert f"FAISS:          {expected} held in SQLite, added at opening\n" in run("info").stdout
+    store.close()
+
+
 def test_the_command_info_gives_json(config: Path, synced: Bench) -> None:
     done = run("info", "--json")
     shown = json.loads(done.stdout)

@@ -53,7 +53,7 @@ from rag_plugin.errors import IndexLocked, StoreError, UnsupportedQuery
 from rag_plugin.faiss_store import FaissStore
 from rag_plugin.faiss_store.settings import FaissSettings
 from rag_plugin.faiss_store.vectors.vector_index import VectorIndex
-from rag_plugin.protocols import DocumentRecord
+from rag_plugin.protocols import DocumentRecord, FailureRecord
 from tests.faiss_store.nodes import FULL, METRICS, Vector, agrees, ask, make, vector, where
 from tests.processes import PROCESSES
 
@@ -180,6 +180,23 @@ def test_clear_also_removes_a_sync_that_never_finished(store: FaissStore) -> Non
     assert (store.is_first_sync_unfinished(), len(store)) == (True, 0)
     store.clear()
     assert (store.is_first_sync_unfinished(), store.document_records(generation), len(store)) == (False, {}, 0)
+
+
+def test_failure_records_are_those_of_the_last_finish_of_a_generation(store: FaissStore, path: Path) -> None:
+    failures = [FailureRecord(name, "token", "no text") for name in ("a", "\ud83d b")]  # SQLite stores no surrogate
+    first = store.open_generation({"encoder": "x"}, lambda old, new: old == new)
+    assert store.failure_records(first) == {}
+    store.finish(first, {"encoder": "x"}, failures)
+    second = FaissStore(path)
+    assert second.failure_records(first) == {failure.id: failure for failure in failures}
+    assert (len(second), second.info().documents, second.document_records(first)) == (0, 0, {})
+    other = store.open_generation({"encoder": "y"}, lambda old, new: old == new)
+    assert store.failure_records(other) == {}
+    store.finish(first, {"encoder": "x"}, failures[:1])
+    assert list(second.failure_records(first)) == ["a"]
+    store.clear()
+    assert second.failure_records(second.live_generation() or 0) == {}
+    second.close()
 
 
 def test_an_empty_store_answers_everything(api: Any, path: Path) -> None:

@@ -43,6 +43,17 @@ def test_an_index_by_a_config_is_up_to_date(old_index: Any, minilm: Any) -> None
     assert engine.retrieve("What does the heron eat?")[0].node.ref_doc_id == "birds/heron.md"
 
 
+def test_a_document_that_fails_is_recorded_in_an_old_index(
+    old_index: Any, documents: Path, minilm: Any, settled: None, loaded: list[str]
+) -> None:
+    config = load_config({**old_index("by_config"), "chunker": CHUNKER})
+    (documents / "broken.pdf").write_bytes(b"no PDF")
+    engine = build_engine(config)
+    loaded.clear()
+    report = engine.sync()
+    assert ([name for name, _ in report.failed], loaded, len(engine.store)) == (["broken.pdf"], [], len(DOCUMENTS))
+
+
 def test_a_changed_setting_is_named_as_it_is_called_now(old_index: Any) -> None:
     config = load_config({**old_index("by_config"), "chunker": {**CHUNKER, "chunk_overlap": 16}})
     assert plan_sync(config.assemble(), config.sync).changes == ["chunker.chunk_overlap: 8 then, 16 now"]

@@ -30,11 +30,6 @@ from tests.fakes import Hashes
 from tests.sync.bench import NAMES, Bench, told
 
 
-@pytest.fixture
-def bench(documents: Path, tmp_path: Path) -> Bench:
-    return Bench(documents, tmp_path / "index")
-
-
 def planned(bench: Bench, encoder: Any = None, **overrides: Any) -> SyncPlan:
     """A plan by parts built anew."""
     return plan_sync(*bench.assembly(encoder, **overrides))
@@ -279,7 +274,7 @@ def test_the_command_shows_the_plan_and_writes_nothing(config: Path, bench: Benc
     done = command("sync", "--dry-run")
     assert done.exit_code == 0, done.output
     *names, last = done.stdout.splitlines()
-    assert names == [f"+ {name}" for name in NAMES]
+    assert names == ["+ harbour.txt", "+ oven.txt", "+ birds/  2 documents"]
     assert last.startswith("4 added; 4 nodes to write, 4 texts with ")
     assert not bench.index.exists()
     done = command("sync", "--dry-run", "--json")

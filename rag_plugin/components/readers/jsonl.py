@@ -76,9 +76,9 @@ class JsonlReader(ListingReader):
                 file.seek(position)
                 line = file.read(length)
         except OSError as error:
-            raise DocumentError(name, f"the file cannot be read: {error.strerror}") from error
+            raise DocumentError(name, f"the file cannot be read: {error.strerror}", temporary=True) from error
         if _digest(line) != digest:
-            raise DocumentError(name, "the file changed while it was being read; sync again")
+            raise DocumentError(name, "the file changed while it was being read; sync again", temporary=True)
         record = _parsed(line)
         text = "\n".join(_as_text(record[field]) for field in self._text)
         return make_document(text, name, {field: record[field] for field in self._metadata if field in record})

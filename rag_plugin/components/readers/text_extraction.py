@@ -51,11 +51,13 @@ def extract(path: Path, document_id: str) -> str:
     except DocumentError:
         raise
     except OSError as error:
-        raise DocumentError(document_id, f"the file cannot be read: {error.strerror or error}") from error
+        reason = f"the file cannot be read: {error.strerror or error}"
+        raise DocumentError(document_id, reason, temporary=True) from error
     except RecursionError as error:
         raise DocumentError(document_id, "the file is nested too deeply") from error
     except Exception as error:  # a format's reader may raise anything
-        raise DocumentError(document_id, f"it is broken: {describe_error(error)}") from error
+        reason = f"it is broken: {describe_error(error)}"
+        raise DocumentError(document_id, reason, temporary=isinstance(error, MemoryError)) from error
 
 
 def _text(path: Path, document_id: str) -> str:
@@ -175,8 +177,10 @@ def _by_llama_index(name: str) -> Callable[[Path, str], str]:
         except ImportError as error:
             missing = error.name or one_line_reason(error, first_line=True)
             extra = _EXTRA.get(path.suffix.lower(), "files")
-            hint = f'pip install "rag-plugin[{extra}]"'
-            raise DocumentError(document_id, f"this file type needs a package ({missing}): {hint}") from error
+            reason = f'this file type needs a package ({missing}): pip install "rag-plugin[{extra}]"'
+            # Other import errors, as of a missing system library, do not end with the installation of a package.
+            is_missing = isinstance(error, ModuleNotFoundError)
+            raise DocumentError(document_id, reason, temporary=not is_missing) from error
         texts = [page.text for page in pages]
         text = ("\f" if name == "PDFReader" else "\n\n").join(texts)
         if not text.strip():

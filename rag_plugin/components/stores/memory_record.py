@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ...protocols import DocumentRecord, Fingerprint, SameEncoder
+from ...protocols import DocumentRecord, FailureRecord, Fingerprint, SameEncoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ class MemoryRecord:
     def __init__(self, index: VectorStoreIndex) -> None:
         self._index = index
         self._records: dict[str, DocumentRecord] = {}
+        self._failures: dict[str, FailureRecord] = {}
         self._fingerprint: dict[str, Any] | None = None
 
     @property
@@ -44,6 +45,9 @@ class MemoryRecord:
 
     def document_records(self, generation: int) -> dict[str, DocumentRecord]:
         return dict(self._records)
+
+    def failure_records(self, generation: int) -> dict[str, FailureRecord]:
+        return self._failures
 
     def vectors_by_key(self, generation: int, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         return {}
@@ -84,8 +88,9 @@ class MemoryRecord:
             if document_id in self._records:
                 raise
 
-    def finish(self, generation: int, fingerprint: Fingerprint) -> None:
+    def finish(self, generation: int, fingerprint: Fingerprint, failures: Sequence[FailureRecord] = ()) -> None:
         self._fingerprint = dict(fingerprint)
+        self._failures = {failure.id: failure for failure in failures}
 
     def update_derived_files(self) -> None:
         pass

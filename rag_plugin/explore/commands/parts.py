@@ -88,7 +88,7 @@ def assembly_for(
         from ...sync import sync as run_sync
 
         with quiet_libraries():
-            run_sync(assembly, config.sync)
+            settings.note_failed(run_sync(assembly, config.sync).failed)
     return assembly
 
 

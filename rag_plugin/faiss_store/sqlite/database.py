@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import StoreError, has_lone_surrogate
-from ...protocols import DocumentRecord, Fingerprint, SameEncoder
+from ...protocols import DocumentRecord, FailureRecord, Fingerprint, SameEncoder
 from .commit_position import CommitPosition
 from .connection import Connection
 
@@ -130,6 +131,16 @@ class Database(Connection):
             "DELETE FROM document WHERE generation = ? AND id = ?", ((generation, id_) for id_ in ids)
         )
         self.delete_rows(self.rows_of(generation, "document", ids), cache_size)
+
+    def failures(self, generation: int) -> dict[str, FailureRecord]:
+        stored = json.loads(self.meta("failures") or "{}")
+        rows = stored["records"] if stored.get("generation") == generation else []
+        return {row[0]: FailureRecord(*row) for row in rows}
+
+    def set_failures(self, generation: int, records: Iterable[FailureRecord]) -> None:
+        """Replace the failure records. They are JSON in `meta`, which versions without them leave alone."""
+        rows = [astuple(record) for record in records]
+        self.set_meta("failures", json.dumps({"generation": generation, "records": rows}))
 
     def invalidate_documents_of(self, rows: Sequence[int]) -> None:
         """Make the next sync process the documents of these nodes again."""
