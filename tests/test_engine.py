@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,21 +148,24 @@ def test_sync_is_auto_or_never(settings: dict[str, Any]) -> None:
 # ------------------------------------------------------------------ no LLM
 
 
-def test_without_an_llm_passages_are_found_and_a_query_says_what_to_add(settings: dict[str, Any], minilm: Any) -> None:
-    engine = build_engine(settings, encoder=minilm)
+def test_without_an_llm_a_query_that_needs_one_says_what_to_add(settings: dict[str, Any], minilm: Any) -> None:
+    engine = build_engine({**settings, "synthesizer": "compact"}, encoder=minilm)
     assert engine.retrieve("heron")
     with pytest.raises(MissingLLM) as caught:
         engine.query("What does a heron eat?")
-    assert str(caught.value) == (
-        "this engine has no LLM, so it finds passages (retrieve, or `rag-plugin search`) but cannot write answers; "
-        "add one to the config, for example  llm: {type: ollama, model: llama3.2}"
+    start = (
+        "this engine has no LLM, so it cannot generate text; add one to the config, for example  "
+        "llm: {type: ollama, model: llama3.2}; without an LLM there are "
     )
+    assert str(caught.value) == start + "retrieve(), and query() with  synthesizer: quote"
+    assert caught.value.shell_text == (start + "`rag-plugin search`, and `rag-plugin ask` with  synthesizer: quote")
+    assert pickle.loads(pickle.dumps(caught.value)).shell_text == caught.value.shell_text
 
 
 def test_without_an_llm_an_empty_index_says_so_too(settings: dict[str, Any], minilm: Any, documents: Path) -> None:
     for file in documents.rglob("*.*"):
         file.unlink()
-    engine = build_engine(settings, encoder=minilm)
+    engine = build_engine({**settings, "synthesizer": "compact"}, encoder=minilm)
     with pytest.raises(MissingLLM):
         engine.query("What does a heron eat?")
     with pytest.raises(MissingLLM):
@@ -279,7 +283,9 @@ def _no_global_tokenizer(*args: Any, **kwargs: Any) -> Any:
 
 
 @pytest.mark.parametrize("llm", ["injected", "none"])
-@pytest.mark.parametrize("mode", ["compact", "tree_summarize", "accumulate", "context_only", "no_text", "generation"])
+@pytest.mark.parametrize(
+    "mode", ["compact", "tree_summarize", "accumulate", "quote", "context_only", "no_text", "generation"]
+)
 def test_no_global_setting_is_read_or_written(
     settings: dict[str, Any],
     minilm: Any,
@@ -296,7 +302,7 @@ def test_no_global_setting_is_read_or_written(
     parts = {"llm": ready_llm} if llm == "injected" else {}
     engine = build_engine({**settings, "synthesizer": mode}, encoder=minilm, **parts)
     assert engine.retrieve("heron")
-    if parts or mode in ("context_only", "no_text"):
+    if parts or mode in ("quote", "context_only", "no_text"):
         engine.query("What does a heron eat?")
     engine.as_tool()
     engine.sync()
@@ -316,7 +322,7 @@ def test_settings_of_the_application_do_not_reach_the_engine(
     engine = build_engine(settings, encoder=minilm, llm=EchoLLM())
     assert "heron" in str(engine.query("What does a heron eat?"))
     with pytest.raises(MissingLLM):
-        build_engine(settings, encoder=minilm).query("What does a heron eat?")
+        build_engine({**settings, "synthesizer": "compact"}, encoder=minilm).query("What does a heron eat?")
 
 
 def test_the_environment_is_left_alone(settings: dict[str, Any], minilm: Any) -> None:
@@ -442,9 +448,8 @@ def test_never_opens_what_is_there(settings: dict[str, Any], minilm: Any, docume
 def test_never_on_an_index_that_was_not_built_says_so(settings: dict[str, Any], minilm: Any, tmp_path: Path) -> None:
     with pytest.raises(IndexNotBuilt) as caught:
         build_engine(settings, encoder=minilm, sync="never")
-    assert str(caught.value) == (
-        f"{tmp_path / 'index'}: it was never synced; run `rag-plugin sync`, or build_engine(..., sync='auto')"
-    )
+    assert str(caught.value) == (f'{tmp_path / "index"}: it was never synced; call build_engine(..., sync="auto")')
+    assert caught.value.shell_text == f"{tmp_path / 'index'}: it was never synced; run `rag-plugin sync`"
     assert not (tmp_path / "index").exists()
 
 
@@ -453,7 +458,9 @@ def test_never_with_another_encoder_names_the_difference(settings: dict[str, Any
     with pytest.raises(IndexMismatch) as caught:
         build_engine(settings, overrides={"encoder.pooling": "cls"}, sync="never")
     assert caught.value.differences == ["encoder.pooling: 'mean' then, 'cls' now"]
-    assert "rag-plugin sync --set sync.on_change=resync" in str(caught.value)
+    assert str(caught.value).endswith('build_engine(..., overrides={"sync.on_change": "resync"})')
+    assert caught.value.shell_text.endswith("rag-plugin sync --set sync.on_change=resync")
+    assert pickle.loads(pickle.dumps(caught.value)).shell_text == caught.value.shell_text
 
 
 def test_a_ready_encoder_and_the_same_one_from_the_config_share_an_index(settings: dict[str, Any], minilm: Any) -> None:

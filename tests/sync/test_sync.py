@@ -31,7 +31,7 @@ from rag_plugin.faiss_store import FaissStore
 from rag_plugin.faiss_store.locks.writer_lock import WriterLock
 from rag_plugin.protocols import Listed, Unlisted
 from rag_plugin.sync import SyncReport, sync
-from rag_plugin.sync.fingerprint import HINT
+from rag_plugin.sync.fingerprint import HINTS
 from tests.conftest import DOCUMENTS
 from tests.fakes import Hashes
 from tests.processes import PROCESSES
@@ -655,7 +655,7 @@ def test_on_change_error_names_each_difference_and_the_cure(bench: Bench) -> Non
         "  encoder.salt: 0 then, 1 now\n"
         "  chunker.chunk_size: 256 then, 128 now\n"
         "  reader.recursive: True then, False now\n"
-        f"{HINT}"
+        f"{HINTS[0]}"
     )
     assert bench.contents() == before
     assert bench.sync().unchanged == NAMES
@@ -676,7 +676,7 @@ def test_other_weights_under_the_same_name_are_noticed(bench: Bench, caplog: pyt
         bench.engine(other)
     (difference,) = caught.value.differences
     assert difference.startswith("encoder: other weights under the same name (the same sentence gives cosine ")
-    assert str(caught.value) == (f"{bench.index} was built with other settings:\n  {difference}\n{HINT}")
+    assert str(caught.value) == (f"{bench.index} was built with other settings:\n  {difference}\n{HINTS[0]}")
     caplog.clear()
     report = bench.sync(other)
     assert report.changed == NAMES
