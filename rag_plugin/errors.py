@@ -123,6 +123,9 @@ class MissingLLM(RagPluginError):
             shell="; without an LLM there are `rag-plugin search`, and `rag-plugin ask` with  synthesizer: quote",
         )
 
+    def __reduce__(self) -> tuple[type[MissingLLM], tuple[()]]:
+        return type(self), ()
+
 
 class QuestionError(RagPluginError, ValueError):
     """The question is invalid, e.g. empty."""

@@ -127,7 +127,7 @@ def test_links_between_the_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "seed_example.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "demo_llm.yaml", "seed_example.yaml"])
 def test_the_shipped_configs_are_right(name: str) -> None:
     load_config(ROOT / "configs" / name)
 

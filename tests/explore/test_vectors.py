@@ -283,7 +283,7 @@ def test_vectors_are_exact_at_any_faiss_precision(tmp_path: Path, precision: Any
 def test_an_empty_index_is_an_error_with_a_hint(tmp_path: Path) -> None:
     store = FaissStore(tmp_path / "index")
     assert store.nodes_with_vectors()[1].shape == (0, 0)
-    with pytest.raises(IndexNotBuilt, match="index: the index is empty; run `rag-plugin sync`"):
+    with pytest.raises(IndexNotBuilt, match=r"index: the index is empty; call sync\(\)"):
         node_space(store)
     store.add([node("1", "a", [1, 0])])
     store.clear()

@@ -716,9 +716,7 @@ def test_settings_that_change_only_the_speed_are_no_difference(settings: dict[st
 def test_an_index_that_was_never_built_says_so(bench: Bench) -> None:
     with pytest.raises(IndexNotBuilt) as caught:
         bench.engine()
-    assert str(caught.value) == (
-        f"{bench.index}: it was never synced; run `rag-plugin sync`, or build_engine(..., sync='auto')"
-    )
+    assert str(caught.value) == (f'{bench.index}: it was never synced; call build_engine(..., sync="auto")')
     assert not bench.index.exists()
 
 
