@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.response_synthesizers import BaseSynthesizer
-from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import BaseNode, NodeRelationship, NodeWithScore, QueryBundle, TextNode
 
 from ..chunkers.breaks import HEADING_LINE, sentence_starts
 from ..chunkers.packer import stripped
@@ -32,6 +32,7 @@ _LOSS_PER_RANK = 0.05  # of a sentence's score, for each node ranked before its 
 _MIN_WORDS = 4  # a shorter sentence, such as a lead-in in bold, is quoted with the next one
 _FENCED_CODE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n]*\n.*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _LAID_OUT = re.compile(r"^ {0,3}(?:`{3}|~{3}|\||[-*+] |\d+[.)] )", re.MULTILINE)
+_END = re.compile(r"[.!?…|。！？｡．`~][)\]\"'”’»」』*_]*\Z")
 _WORD = re.compile(r"[^\W\d_]{2,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 # Sentences about unrelated subjects. The scale of the cosine differs between encoders: a question's mean similarity to
@@ -95,8 +96,8 @@ class _Sentence:
 
     @property
     def text_with_heading(self) -> str:
-        heading = str(self.node.metadata.get("header_path", "")).strip("/").rpartition("/")[2]
-        return f"{heading}\n\n{self.text}" if heading else self.text
+        headings = str(self.node.metadata.get("header_path", "")).strip("/").replace("/", ": ")
+        return f"{headings}\n\n{self.text}" if headings else self.text
 
     def quote(self, score: float) -> Quote:
         node_start, node_end = getattr(self.node, "start_char_idx", None), getattr(self.node, "end_char_idx", None)
@@ -229,15 +230,26 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _sentences(nodes: Sequence[BaseNode]) -> Iterator[_Sentence]:
-    """The sentences of nodes, each once: neighbouring nodes overlap."""
+    """The sentences of nodes, each once: neighbouring nodes overlap. One that the chunker has cut is left out."""
     seen: set[tuple[str, str]] = set()
     for rank, node in enumerate(nodes):
-        for start, end in quotable_spans(node.get_content()):
+        text = node.get_content()
+        spans = list(quotable_spans(text))
+        if NodeRelationship.PREVIOUS in node.relationships and spans and _lacks_start(text[slice(*spans[0])]):
+            del spans[0]
+        if NodeRelationship.NEXT in node.relationships and spans and not _END.search(text, *spans[-1]):
+            del spans[-1]
+        for start, end in spans:
             sentence = _Sentence(rank, node, start, end)
             key = (sentence.document, sentence.text)
             if key not in seen:
                 seen.add(key)
                 yield sentence
+
+
+def _lacks_start(text: str) -> bool:
+    """Whether a text looks like the end of a sentence or of a table row."""
+    return text[0].islower() or text[0] in ",;:.)]}" or (text[0] != "|" and text.endswith("|"))
 
 
 def quotable_spans(text: str) -> Iterator[tuple[int, int]]:

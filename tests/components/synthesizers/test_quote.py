@@ -55,6 +55,17 @@ def test_sentences_rows_items_and_code_are_quotable_and_headings_are_not() -> No
     ]
 
 
+def test_a_sentence_that_the_chunker_has_cut_is_not_quoted(guide: dict[str, Any], minilm: Any, documents: Path) -> None:
+    (documents / "guide.md").write_text(
+        "The mill was built in 1730 by a family of masons who came over the mountains from the south and stayed. " * 20,
+        encoding="utf-8",
+    )
+    engine = build_engine({**guide, "chunker": {"type": "token", "chunk_size": 32, "chunk_overlap": 0}}, encoder=minilm)
+    for quote in engine.query("Who built the mill?").metadata["quotes"]:
+        assert quote["text"].startswith("The mill was built")
+        assert quote["text"].endswith("stayed.")
+
+
 def test_a_long_text_without_sentences_is_quoted_in_parts() -> None:
     parts = units("mill " * 1000)
     assert max(map(len, parts)) <= 600
