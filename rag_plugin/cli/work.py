@@ -96,7 +96,10 @@ def _by_folder(names: Sequence[str]) -> Iterator[str]:
 @click.option("--json", "as_json", is_flag=True, help="The passages as JSON.")
 @common
 def search(settings: Settings, question: str | None, top_k: int | None, sync: bool, as_json: bool) -> None:
-    """Find the passages for a question, without an LLM; without one, for the lines of stdin."""
+    """Find the passages for a question, without an LLM.
+
+    Without a question, each line of stdin is one, until Ctrl-D.
+    """
     overrides: dict[str, Any] = {} if top_k is None else {"retriever.top_k": top_k}
     engine = settings.engine(sync=sync, **{"llm": "none", **overrides})
     _for_each_question(settings, question, lambda text: _print_passages(engine.retrieve(text), as_json))
@@ -134,7 +137,10 @@ def _print_passages(hits: Sequence[NodeWithScore], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Answer and sources as JSON.")
 @common
 def ask(settings: Settings, question: str | None, sync: bool, as_json: bool) -> None:
-    """Answer a question from the documents; without one, the lines of stdin until Ctrl-D."""
+    """Answer questions from the documents.
+
+    Without a question, each line of stdin is one, until Ctrl-D.
+    """
     config = settings.load()
     if config.uses_llm and config.llm.type == "none":
         raise MissingLLM
@@ -158,7 +164,9 @@ def _for_each_question(settings: Settings, question: str | None, answer: Callabl
         try:
             question = input("? " if interactive else "")
         except EOFError:
-            if failed and not interactive:
+            if interactive:
+                note("")
+            elif failed:
                 raise click.exceptions.Exit(WORK_FAILED) from None
             return
         except KeyboardInterrupt:

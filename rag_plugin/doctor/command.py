@@ -18,9 +18,9 @@ _SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "r
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 @common
 def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
-    """Check config, packages, documents, encoder, index and LLM; each problem comes with what to do.
+    """Check everything that an engine needs, and say what to do.
 
-    Nothing is synced, downloaded or repaired. The exit code is 1 if a check failed.
+    Config, packages, documents, encoder, index and LLM are checked. Nothing is synced, downloaded or repaired. The exit code is 1 if a check failed.
     """
     from . import examine
 

@@ -30,7 +30,7 @@ class LLMCheck:
 
     def run(self, ask: bool) -> Iterator[Finding]:
         if self.config.llm.type == "none":
-            yield Finding("ok", "llm", "none: the engine finds passages and writes no answers")
+            yield Finding("ok", "llm", "none: answers are quotations from the documents")
             return
         if not self.config.uses_llm:
             yield Finding("skip", "llm", f"the synthesizer {self.config.synthesizer.type!r} needs no LLM")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .change_detector import ChangeDetector, removed_documents
 from .fingerprint import all_differences, fingerprint_of, same_vectors
+from .report import NotebookReport
 from .texts import encoded_texts, text_key
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _SAMPLE_TEXTS = 32  # texts that are encoded to measure the encoder's speed
 
 
 @dataclass(frozen=True)
-class SyncPlan:
+class SyncPlan(NotebookReport):
     """What a sync would do; documents by id.
 
     Attributes:

@@ -11,8 +11,23 @@ def documents(count: int) -> str:
     return f"{count:,} document{'' if count == 1 else 's'}"
 
 
+class NotebookReport:
+    """Shows a report in a notebook, with the documents that failed.
+
+    Attributes:
+        failed: Unreadable documents with the reason.
+    """
+
+    failed: list[tuple[str, str]]
+
+    def _repr_markdown_(self) -> str:
+        from ..components.notebook import markdown_table
+
+        return f"{self}\n\n{markdown_table(('cannot be read', 'reason'), self.failed)}" if self.failed else str(self)
+
+
 @dataclass(frozen=True)
-class SyncReport:
+class SyncReport(NotebookReport):
     """What one sync did; documents by id.
 
     Attributes:

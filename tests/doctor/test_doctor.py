@@ -179,7 +179,7 @@ def test_a_missing_config(tmp_path: Path) -> None:
             "start it with `OLLAMA_HOST=127.0.0.1:9 ollama serve`, or set llm.base_url",
             id="no server",
         ),
-        pytest.param({"llm": "none"}, "llm", "ok", "the engine finds passages and writes no answers", "", id="no LLM"),
+        pytest.param({"llm": "none"}, "llm", "ok", "answers are quotations from the documents", "", id="no LLM"),
         pytest.param(
             {"synthesizer": "no_text"}, "llm", "skip", "the synthesizer 'no_text' needs no LLM", "", id="LLM not needed"
         ),

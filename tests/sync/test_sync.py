@@ -1089,3 +1089,12 @@ def test_what_cannot_be_read_stays_searchable_through_a_change_of_encoder(bench:
     assert [name for name, _ in bench.sync(Hashes(salt=1)).failed] == ["oven.txt"]  # told until it is mended
     bench.write("oven.txt", "Bake it again.")
     assert bench.sync(Hashes(salt=1)).changed == ["oven.txt"]
+
+
+def test_a_notebook_shows_what_a_sync_did_and_what_failed() -> None:
+    report = SyncReport(added=["a"], failed=[("b.pdf", "not a PDF | broken")], nodes_written=1, texts_encoded=1)
+    assert report._repr_markdown_() == (
+        "1 added, 1 failed; 1 nodes written, 1 encoded in 0.0 s\n\n"
+        "| cannot be read | reason |\n| --- | --- |\n| b.pdf | not a PDF \\| broken |"
+    )
+    assert SyncReport()._repr_markdown_() == str(SyncReport())

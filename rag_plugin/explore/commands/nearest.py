@@ -74,13 +74,14 @@ def nearest(
     as_json: bool,
     model: str | None,
 ) -> None:
-    """Print what is nearest in meaning to TEXT: documents, sentences, words, tokens or concepts.
+    """Print what is nearest in meaning to TEXT.
 
+    These are documents, sentences, words, tokens or concepts.
     Searches the index, or a file whose lines are documents. Without TEXT, prints what is nearest to each concept,
     without its examples.
 
     \b
-      rag-plugin nearest "how do I swap the encoder" --granularity sentence
+      rag-plugin nearest "a boat on the water" --granularity sentence
       rag-plugin nearest "the bank of the river" --word bank --granularity word --occurrences
       rag-plugin nearest "cherry" --concept fruit=apple,pear,plum --concept car=bus,truck,van
       rag-plugin nearest --concept fruit=apple,pear,plum --vocabulary words.txt
