@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rag_plugin import EncoderError
 from rag_plugin.components.encoders.batching import DynamicBatcher, FairLock, batches_by_length, windows_by_length
 from rag_plugin.components.encoders.matrix import encode_documents, encode_queries
-from tests.components.encoders.minilm import encoder_of, folder, library_encoder_of, texts_of_all_lengths
+from tests.components.encoders.minilm import encoder_of, library_encoder_of, texts_of_all_lengths
 from tests.conftest import ROOT
 
 # ---------------------------------------------------------------------------------- which texts go together
