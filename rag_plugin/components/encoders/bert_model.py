@@ -124,8 +124,8 @@ class BertEncoder(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.config = SimpleNamespace(**config)
-        self.dtype, self.device = dtype, device
         self._weights = {name: weight.to(device=device, dtype=dtype) for name, weight in weights.items()}
+        self.dtype, self.device = dtype, self._weights["embeddings.word_embeddings.weight"].device
         self._epsilon = float(config["layer_norm_eps"])
 
     def forward(self, features: dict[str, Any]) -> dict[str, Any]:
