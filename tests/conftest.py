@@ -65,6 +65,16 @@ def minilm() -> Any:
     return huggingface(CallbackManager(), model=MINILM, device="cpu", batch_size=32)
 
 
+@pytest.fixture(scope="session")
+def library_minilm() -> Any:
+    """The same model as sentence-transformers loads it."""
+    from sentence_transformers import SentenceTransformer
+
+    from tests.components.encoders.minilm import folder
+
+    return SentenceTransformer(str(folder()), local_files_only=True, device="cpu")
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """The evaluation data beside the project; tests that need it skip where it is absent."""

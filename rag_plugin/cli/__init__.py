@@ -21,6 +21,9 @@ def main() -> None:
 
     0: done, 1: the work failed, 2: wrong usage or config, 3: a document failed in `sync --strict`.
     """
+    # Threads of torch sleep while they wait for each other, instead of keeping a core busy: on a machine with other
+    # work a question is encoded in .02 s and not in .5 s. OpenMP reads it when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     code = _run()
     if "torch" not in sys.modules:
         sys.exit(code)

@@ -72,6 +72,7 @@ class VectorCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._transaction() as connection:
+                connection.execute("BEGIN IMMEDIATE")  # before the look-up: two first writers add one encoder
                 self._write(connection, words, vectors)
         except (sqlite3.Error, OSError) as error:
             self._warn(error)

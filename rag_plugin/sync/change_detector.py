@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, Document
 
     from ..components.assembly import Assembly
-    from ..components.chunkers.document_splitter import DocumentSplitter
+    from ..components.chunkers.document_splitter import DocumentSplitter, TruncationReport
 
 
 @dataclass
@@ -47,7 +47,7 @@ class ChangeDetector:
         on_error: `stop` raises at the first document that cannot be read, `skip` collects them in `failed`.
 
     Attributes:
-        splitter: Splits the documents, and counts truncated nodes.
+        splitter: Splits the documents, and counts truncated nodes; built on first use.
         before: Records of the live generation while another one is filled.
         known_failures: Failure records of the generation; a document that would fail again is not read.
         failed: Ids of unreadable documents with the reason.
@@ -75,6 +75,13 @@ class ChangeDetector:
         if self._splitter is None:
             self._splitter = self._assembly.new_splitter()
         return self._splitter
+
+    @property
+    def truncation(self) -> TruncationReport:
+        """Counts of the splitter; zero where no document was split."""
+        from ..components.chunkers.document_splitter import TruncationReport
+
+        return TruncationReport() if self._splitter is None else self._splitter.truncation
 
     def is_unchanged(self, item: Listed, record: DocumentRecord) -> bool:
         """Whether the change token alone shows that a document is unchanged."""

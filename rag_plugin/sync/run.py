@@ -107,7 +107,7 @@ class _Run:
             self._nodes_written,
             self._texts_encoded,
             self._tokens_encoded,
-            detector.splitter.truncation.truncated,
+            detector.truncation.truncated,
             time.perf_counter() - started,
         )
         if not items:
@@ -159,7 +159,7 @@ class _Run:
             _log.warning("%s: %s; the documents are split again", self._location, sentence)
 
     def _warn_of_truncated_nodes(self) -> None:
-        truncation = self._detector.splitter.truncation
+        truncation = self._detector.truncation
         if truncation.split:
             _log.warning(
                 "%s: %d nodes were longer than the encoder's input, and were split; leave chunker.chunk_size unset, or "

@@ -2,6 +2,7 @@
 
     .venv/bin/python scripts/benchmarks/speed.py startup       whole processes against the bare interpreter
     .venv/bin/python scripts/benchmarks/speed.py build         build_engine against loading the encoder alone
+    .venv/bin/python scripts/benchmarks/speed.py search        `rag-plugin search` against importing what it needs
     .venv/bin/python scripts/benchmarks/speed.py encode        5,000 texts of 5 to 250 words, and 64 questions at once
     .venv/bin/python scripts/benchmarks/speed.py index DATA    encoding and indexing against one sorted encode
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,54 @@ def build(arguments: argparse.Namespace) -> None:
     print_ratios(seconds, "load the encoder")
     more = statistics.median(b - a for a, b in zip(seconds["load the encoder"], seconds["build_engine"]))
     print(f"build_engine takes {more:+.2f} s more than loading the encoder with LlamaIndex")
+
+
+# ---------------------------------------------------------------------- search
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """Whole processes: a question to an index in line with its documents."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in ROOT.glob("docs/*.md"):
+            Path(folder, path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        config = Path(folder, "config.json")
+        settings = {
+            "reader": {"type": "directory", "path": folder, "include": ["*.md"]},
+            "encoder": {"type": "huggingface", "model": MODEL},
+            "store": {"type": "faiss", "path": f"{folder}/index"},
+        }
+        config.write_text(json.dumps(settings))
+        imports = "import os, torch, llama_index.core"
+        question = (
+            sys.executable,
+            "-m",
+            "rag_plugin.cli",
+            "search",
+            "-c",
+            str(config),
+            "how is an index kept in line?",
+        )
+        commands = {
+            "import torch and LlamaIndex": (sys.executable, "-c", imports),
+            # As `rag-plugin` ends, without finalizing the interpreter.
+            "the same, then os._exit": (sys.executable, "-c", f"{imports}; os._exit(0)"),
+            "rag-plugin search": question,
+            # Code of the model's own is always left to the library; this model has none.
+            "with sentence-transformers": (*question, "--set", "encoder.trust_remote_code=true"),
+        }
+        cpu: dict[str, list[float]] = {name: [] for name in commands}
+
+        def run(name: str) -> None:
+            before = os.times()
+            _process(*commands[name])()
+            after = os.times()
+            cpu[name].append(sum(after[2:4]) - sum(before[2:4]))  # user and system time of child processes
+
+        seconds = in_turn({name: partial(run, name) for name in commands}, arguments.runs)
+    print("wall clock")
+    print_ratios(seconds, "import torch and LlamaIndex")
+    print("CPU")
+    print_ratios({name: values[1:] for name, values in cpu.items()}, "import torch and LlamaIndex")
 
 
 # ---------------------------------------------------------------------- encode
@@ -195,6 +246,7 @@ def index(arguments: argparse.Namespace) -> None:
     from llama_index.core.schema import TextNode
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding
     from quality import settings_for
+    from sentence_transformers import SentenceTransformer
 
     from rag_plugin import build_engine
 
@@ -204,6 +256,7 @@ def index(arguments: argparse.Namespace) -> None:
         encoder = build_encoder()
         texts = [node.get_content() for node in build_engine(settings, encoder=encoder).store.get_nodes()]
         stock = HuggingFaceEmbedding(model_name=str(model_folder()))
+        library = SentenceTransformer(str(model_folder()), local_files_only=True)
         count = 0
 
         def ours() -> None:
@@ -214,7 +267,7 @@ def index(arguments: argparse.Namespace) -> None:
 
         seconds = in_turn(
             {
-                "one sorted encode": lambda: encoder._model.encode(texts, batch_size=32, normalize_embeddings=True),
+                "one sorted encode": lambda: library.encode(texts, batch_size=32, normalize_embeddings=True),
                 "rag_plugin": ours,
                 # The same chunks, into LlamaIndex's own store in memory.
                 "LlamaIndex": lambda: VectorStoreIndex([TextNode(text=text) for text in texts], embed_model=stock),
@@ -226,8 +279,8 @@ def index(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser, commands = command_line(__doc__, (startup, build, encode, index))
-    for name, runs in (("startup", 11), ("build", 5), ("encode", 3), ("index", 3)):
+    parser, commands = command_line(__doc__, (startup, build, search, encode, index))
+    for name, runs in (("startup", 11), ("build", 5), ("search", 5), ("encode", 3), ("index", 3)):
         commands[name].add_argument("--runs", type=int, default=runs)
     commands["encode"].add_argument("--texts", type=int, default=5000)
     commands["index"].add_argument("data", type=Path)

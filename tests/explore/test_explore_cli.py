@@ -69,7 +69,7 @@ def error_of(*arguments: str, **options: Any) -> str:
     """The message, from click or from an exception that `main` prints."""
     done = run(*arguments, **options)
     assert done.exit_code != 0
-    return done.stderr if isinstance(done.exception, SystemExit) else str(done.exception)
+    return done.stderr if isinstance(done.exception, SystemExit) else done.exception.shell_text
 
 
 # ---------------------------------------------------------------------------------- similarity

@@ -21,6 +21,7 @@ from rag_plugin.explore import (
     vector_of,
     word_spans,
 )
+from tests.components.encoders.minilm import library_encoder_of
 from tests.conftest import MINILM
 
 some_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
@@ -94,8 +95,8 @@ def test_a_phrase_is_found_as_a_whole_word_in_any_case(text: str, phrase: str, e
 # ---------------------------------------------------------------------------------- tokens
 
 
-def test_token_vectors_are_the_models_own_last_hidden_state(minilm: Any) -> None:
-    plain = minilm._model.encode(BANKS, output_value="token_embeddings")
+def test_token_vectors_are_the_models_own_last_hidden_state(minilm: Any, library_minilm: Any) -> None:
+    plain = library_minilm.encode(BANKS, output_value="token_embeddings")
     for tokens, states in zip(token_vectors(minilm, BANKS), plain):
         np.testing.assert_allclose(tokens.vectors, states.cpu().numpy()[1:-1], atol=1e-5)  # without [CLS] and [SEP]
         assert " ".join(parts(tokens.text, tokens.spans)) == tokens.text.replace(".", " .")
@@ -156,7 +157,8 @@ def test_a_text_longer_than_the_limit_loses_no_token(minilm: Any) -> None:
     (windowed,) = token_vectors(encoder, [text])
     assert windowed.spans == complete.spans
     # The first window equals the truncated text, and the first half of its tokens is taken from it.
-    (truncated,) = encoder._model.encode([text], output_value="token_embeddings")
+    library = library_encoder_of(device="cpu", max_length=20)._model
+    (truncated,) = library.encode([text], output_value="token_embeddings")
     np.testing.assert_allclose(windowed.vectors[:9], truncated.cpu().numpy()[1:10], atol=1e-5)
     cosines = np.einsum("ij,ij->i", windowed.vectors, complete.vectors) / (
         np.linalg.norm(windowed.vectors, axis=1) * np.linalg.norm(complete.vectors, axis=1)
@@ -164,7 +166,7 @@ def test_a_text_longer_than_the_limit_loses_no_token(minilm: Any) -> None:
     assert cosines.min() > 0.2
     assert cosines.mean() > 0.6
     # Each token has at least a quarter of a window as context on both sides, except at the ends of the text.
-    (last,) = encoder._model.encode([text[complete.spans[-18][0] :]], output_value="token_embeddings")
+    (last,) = library.encode([text[complete.spans[-18][0] :]], output_value="token_embeddings")
     np.testing.assert_allclose(windowed.vectors[-5:], last.cpu().numpy()[-6:-1], atol=1e-5)
 
 
@@ -181,10 +183,10 @@ def test_windows_of_any_length_of_text_fit_together(count: int) -> None:
     assert len(windows) == 1 or count > 7
 
 
-def test_the_prompt_is_before_the_text_and_not_in_it(minilm: Any) -> None:
+def test_the_prompt_is_before_the_text_and_not_in_it(library_minilm: Any) -> None:
     encoder = encoder_with_limit(256, document_prompt="passage: ")
     (tokens,) = token_vectors(encoder, [BANKS[0]])
-    (plain,) = minilm._model.encode(["passage: " + BANKS[0]], output_value="token_embeddings")
+    (plain,) = library_minilm.encode(["passage: " + BANKS[0]], output_value="token_embeddings")
     assert parts(BANKS[0], tokens.spans)[0] == "She"
     np.testing.assert_allclose(tokens.vectors, plain.cpu().numpy()[3:-1], atol=1e-6)  # [CLS] passage :
 

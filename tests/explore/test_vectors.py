@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,9 @@ def test_a_vector_that_is_not_finite_is_an_error_with_its_text() -> None:
         encode(Letters(), ["fine", "broken"])
 
 
-def test_vectors_are_those_of_the_encoder(minilm: Any) -> None:
+def test_vectors_are_those_of_the_encoder(minilm: Any, library_minilm: Any) -> None:
     texts = ["Apple", "Fruit", "Car"]
-    plain = minilm._model.encode(texts, normalize_embeddings=True)
+    plain = library_minilm.encode(texts, normalize_embeddings=True)
     np.testing.assert_allclose(encode(minilm, texts).vectors, plain, atol=1e-6)
     apple, fruit, car = range(3)
     similarity = encode(minilm, texts).similarity()
@@ -170,11 +171,11 @@ def test_a_sum_weights_directions() -> None:
     np.testing.assert_allclose(total, expected, atol=1e-6)
 
 
-def test_an_analogy_leaves_its_terms_out(minilm: Any) -> None:
+def test_an_analogy_leaves_its_terms_out(minilm: Any, library_minilm: Any) -> None:
     words = ["king", "Queen", "KING", "woman", "apple", "prince", "man"]
     neighbours = analogy(minilm, "king - man + woman", words, 2)
     assert [item.piece.text for item in neighbours] == ["Queen", "prince"]
-    plain = minilm._model.encode(["king", "man", "woman", "Queen"], normalize_embeddings=True).astype(np.float64)
+    plain = library_minilm.encode(["king", "man", "woman", "Queen"], normalize_embeddings=True).astype(np.float64)
     total = plain[0] - plain[1] + plain[2]
     assert neighbours[0].score == pytest.approx(float(total @ plain[3] / np.linalg.norm(total)), abs=1e-6)
     assert analogy(minilm, Expression((Term("king"), Term("man", -1), Term("woman"))), words, 2) == neighbours
@@ -450,6 +451,26 @@ def test_processes_share_the_cache(tmp_path: Path) -> None:
     encoder = Letters(seen=[])
     encode_vocabulary(encoder, [f"{word}x{number}" for word in range(300) for number in range(3)])
     assert newly_encoded(encoder) == []
+
+
+def test_two_first_writers_share_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, probe, vector = tmp_path / "words.sqlite", np.ones(4, np.float32), np.ones((1, 4), np.float32)
+    first, second = VectorCache("letters", probe, path), VectorCache("letters", probe, path)
+    look_up = VectorCache._encoder_id
+    writing = threading.Thread(target=second.write, args=(["second"], vector))
+
+    def interrupted(self: VectorCache, connection: Any) -> int | None:
+        found = look_up(self, connection)
+        if self is first:
+            writing.start()
+            writing.join(timeout=1)  # it waits for the transaction of the first
+        return found
+
+    monkeypatch.setattr(VectorCache, "_encoder_id", interrupted)
+    first.write(["first"], vector)
+    writing.join()
+    monkeypatch.undo()
+    assert set(first.read(["first", "second"])) == {"first", "second"}
 
 
 # ---------------------------------------------------------------------------------- the module

@@ -75,6 +75,13 @@ def test_the_report_says_what_became_of_each_document(bench: Bench) -> None:
     json.dumps(report.to_dict())
 
 
+def test_a_sync_without_changes_builds_no_chunker(bench: Bench, settled: None) -> None:
+    bench.sync()
+    assembly, settings = bench.assembly()
+    assert told(sync(assembly, settings)) == {"unchanged": NAMES}
+    assert "chunker" not in vars(assembly)
+
+
 def test_a_report_of_nothing_says_so() -> None:
     assert str(SyncReport()) == "no documents; 0 nodes written, 0 encoded in 0.0 s"
 

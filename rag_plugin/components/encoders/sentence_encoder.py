@@ -1,4 +1,4 @@
-"""A `HuggingFaceEmbedding` with the model's own prompts, and batches by length. Importing this module loads torch."""
+"""An encoder for models in this process, with their own prompts and batches by length. Importing it loads torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
-from llama_index.embeddings.huggingface import HuggingFaceEmbedding
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
 
+from ...errors import EncoderError
 from ..model_files.hub import HubModel, cached_folder
 from ..model_files.locate import find_model
 from .batching import (
@@ -28,6 +26,7 @@ from .batching import (
     check_texts,
     windows_by_length,
 )
+from .bert_model import BertModel
 from .processes import EncoderProcesses
 from .prompts import effective_prompts, family_of
 from .role_embedding import RoleEmbedding
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...protocols import Progress, Tokens
+    from .sentence_model import SentenceModel
 
 _log = logging.getLogger(__name__)
 
@@ -56,13 +56,19 @@ _TOKENS_PER_BATCH_ON_GPU = 16_384
 _TOKENS_PER_THREAD, _MIN_TOKENS_PER_BATCH = 1024, 2048  # fastest on a CPU
 
 
-class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
-    """A `HuggingFaceEmbedding` with the model's own prompts, and batches by length.
+class SentenceEncoder(RoleEmbedding, MultiModalEmbedding):
+    """Encodes texts with a model in this process, with the model's own prompts and batches by length.
 
-    The base class drops the model's own prompts, retries every failure three times, and encodes ten texts at a time.
-    Thread-safe: texts requested while a batch is encoded share the next one.
+    LlamaIndex's HuggingFaceEmbedding drops the model's own prompts, retries every failure three times, and encodes ten
+    texts at a time. Thread-safe: texts requested while a batch is encoded share the next one.
     """
 
+    max_length: int = Field(gt=0, description="Maximum tokens of a text.")
+    normalize: bool = Field(default=True, description="Scale vectors to length 1.")
+    query_instruction: str = Field(default="", description="The query prompt, as in HuggingFaceEmbedding.")
+    text_instruction: str = Field(default="", description="The document prompt, as in HuggingFaceEmbedding.")
+
+    _model: Any = PrivateAttr()
     # Two locks: a question is tokenized while a batch of a sync is encoded, and waits for that batch only.
     _tokenizer_lock: FairLock = PrivateAttr(default_factory=FairLock)
     _model_lock: FairLock = PrivateAttr(default_factory=FairLock)
@@ -74,16 +80,14 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: SentenceModel,
         *,
         model_name: str,
         batch_size: int | None = None,
         settings: EncoderSettings | None = None,
         **fields: Any,
     ) -> None:
-        # Skips the constructor of HuggingFaceEmbedding, which would load the model again without its prompts.
-        MultiModalEmbedding.__init__(
-            self,
+        super().__init__(
             model_name=model_name,
             max_length=model.max_seq_length or 1,
             embed_batch_size=MAX_TEXTS_PER_CALL,
@@ -92,9 +96,6 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
             **fields,
         )
         self._model = model
-        self._device = str(model.device)
-        self._parallel_process = False
-        self._target_devices = None
         self._batch_size = batch_size
         self._batch_tokens = _tokens_per_batch(model.device)
         self._settings = settings
@@ -257,13 +258,15 @@ class SentenceEncoder(RoleEmbedding, HuggingFaceEmbedding):
             return super()._embed_one(text, role)
         return self._batcher.submit(self._embed_batch, text, role).result().tolist()
 
-    def _embed(self, inputs: list[Any], prompt_name: str | None = None) -> list[list[float]]:
-        """Called by the base class, for images too, which only the library can read."""
-        if prompt_name is not None:
-            return self._matrix(inputs, "query" if prompt_name == "query" else "document", None).tolist()
+    def _get_image_embedding(self, img_file_path: Any) -> list[float]:
+        return self._get_image_embeddings([img_file_path])[0]
+
+    def _get_image_embeddings(self, img_file_paths: list[Any]) -> list[list[float]]:
+        if isinstance(self._model, BertModel):
+            raise EncoderError(f"{PART}: {self.model_name} encodes texts and no images")
         with self._model_lock.turn():
             vectors = self._model.encode(
-                inputs, batch_size=self._batch_size or 32, convert_to_tensor=True, show_progress_bar=False
+                img_file_paths, batch_size=self._batch_size or 32, convert_to_tensor=True, show_progress_bar=False
             )
             return self._to_numpy(vectors).tolist()  # type: ignore[no-any-return]
 
@@ -321,8 +324,12 @@ def _tokens_per_batch(device: torch.device) -> int:
     return max(_MIN_TOKENS_PER_BATCH, _TOKENS_PER_THREAD * torch.get_num_threads())
 
 
-def _has_token_rows(model: SentenceTransformer) -> bool:
+def _has_token_rows(model: SentenceModel) -> bool:
     """Whether a text becomes one row of tokens, so that texts can be tokenized together and batched afterwards."""
+    if isinstance(model, BertModel):
+        return True
+    from sentence_transformers.base.modules import Transformer
+
     first = model[0]
     return (
         isinstance(first, Transformer)

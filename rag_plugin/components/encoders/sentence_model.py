@@ -1,4 +1,7 @@
-"""Loads a sentence-transformers model and applies the settings. Importing this module loads torch."""
+"""Loads a model and applies the settings: BERT by torch alone, any other model by sentence-transformers.
+
+Importing this module loads torch.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from ...errors import ComponentError, MissingPackage, one_line_reason
 from ..model_files.locate import ModelSource
+from .bert_files import load_bert
 from .prompts import Family
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from .bert_model import BertModel
+
+    SentenceModel: TypeAlias = BertModel | SentenceTransformer
 
 PART = "encoder 'huggingface'"
 
@@ -55,14 +64,32 @@ def check_environment(settings: EncoderSettings) -> None:
     _check_backend(settings)
 
 
-def load_model(folder: str, source: ModelSource, settings: EncoderSettings) -> SentenceTransformer:
+def load_model(folder: str, source: ModelSource, settings: EncoderSettings) -> SentenceModel:
     """Load a model from a folder.
 
     Raises:
         ComponentError: The folder contains no loadable model.
         MissingPackage: A package of the model's own code is not installed.
     """
-    dtype = settings.dtype
+    try:
+        if settings.backend == "torch" and not settings.trust_remote_code:
+            model = load_bert(folder, dtype=settings.dtype, device=settings.device)
+            if model is not None:
+                return model
+        return _load_by_library(folder, settings)
+    except ModuleNotFoundError as error:  # a dependency of the model's own code, or of an adapter
+        name = error.name or "unknown"
+        raise MissingPackage(PART, name, name.partition(".")[0].replace("_", "-")) from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        location = source.name if source.is_local else f"{source.name!r}, in {folder},"
+        reason = one_line_reason(error, first_line=True)
+        raise ComponentError(f"{PART}: {location} contains no loadable model: {reason}") from error
+
+
+def _load_by_library(folder: str, settings: EncoderSettings) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
     had_progress_bar = is_progress_bar_enabled()
     disable_progress_bar()  # it would appear for about one second in the terminal of an application
     try:
@@ -73,15 +100,8 @@ def load_model(folder: str, source: ModelSource, settings: EncoderSettings) -> S
             trust_remote_code=settings.trust_remote_code,
             local_files_only=True,
             backend=settings.backend,  # type: ignore[arg-type]
-            model_kwargs=None if dtype == "auto" else {"dtype": getattr(torch, dtype)},
+            model_kwargs=None if settings.dtype == "auto" else {"dtype": getattr(torch, settings.dtype)},
         )
-    except ModuleNotFoundError as error:  # a dependency of the model's own code, or of an adapter
-        name = error.name or "unknown"
-        raise MissingPackage(PART, name, name.partition(".")[0].replace("_", "-")) from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        location = source.name if source.is_local else f"{source.name!r}, in {folder},"
-        reason = one_line_reason(error, first_line=True)
-        raise ComponentError(f"{PART}: {location} contains no loadable model: {reason}") from error
     finally:
         if had_progress_bar:
             enable_progress_bar()
@@ -125,24 +145,23 @@ def _check_device(name: str, setting: str) -> None:
         raise ComponentError(f"{PART}: {setting} is {name!r}, and torch finds no such device; leave it unset")
 
 
-def apply_settings(model: SentenceTransformer, family: Family | None, settings: EncoderSettings) -> None:
+def apply_settings(model: SentenceModel, family: Family | None, settings: EncoderSettings) -> None:
     """Apply pooling, normalization, maximum length and dimension to a loaded model.
 
     Raises:
         ComponentError: The model does not support a setting.
     """
     pooling, max_length, truncate_dim = settings.pooling, settings.max_length, settings.truncate_dim
-    if family is not None and not family.pools_prompt:
-        model.set_pooling_include_prompt(False)
-    has_pooling = False
+    poolings = _poolings(model)
     for name, module in list(model.named_children()):
-        if isinstance(module, Normalize) and not settings.normalize:
+        if type(module).__name__ == "Normalize" and not settings.normalize:
             delattr(model, name)
-        elif isinstance(module, Pooling) and pooling is not None:
-            new = Pooling(module.embedding_dimension, pooling_mode=pooling, include_prompt=module.include_prompt)
+        elif name in poolings:
+            include_prompt = module.include_prompt and (family is None or family.pools_prompt)
+            mode = pooling or module.pooling_mode
+            new = type(module)(module.embedding_dimension, pooling_mode=mode, include_prompt=include_prompt)
             setattr(model, name, new.to(model.device))
-            has_pooling = True
-    if pooling is not None and not has_pooling:
+    if pooling is not None and not poolings:
         raise ComponentError(f"{PART}: this model has no pooling layer, so pooling cannot be {pooling!r}")
     if max_length is not None:
         limit = _max_positions(model)
@@ -158,13 +177,13 @@ def apply_settings(model: SentenceTransformer, family: Family | None, settings: 
     _divide_long_words(model)
 
 
-def _max_positions(model: SentenceTransformer) -> int | None:
+def _max_positions(model: SentenceModel) -> int | None:
     """Maximum tokens of the underlying transformer; None where unknown."""
     limit = getattr(getattr(model.transformers_model, "config", None), "max_position_embeddings", None)
     return int(limit) if isinstance(limit, int) and limit > 0 else None
 
 
-def _divide_long_words(model: SentenceTransformer) -> None:
+def _divide_long_words(model: SentenceModel) -> None:
     """Make a WordPiece tokenizer divide long words.
 
     By default it replaces a word of more than 100 characters by one unknown token, so that a line of data or a long
@@ -180,19 +199,22 @@ def _divide_long_words(model: SentenceTransformer) -> None:
     backend.pre_tokenizer = Steps([backend.pre_tokenizer, FixedLength(length)])
 
 
-def max_word_characters(model: SentenceTransformer) -> int | None:
+def max_word_characters(model: SentenceModel) -> int | None:
     """The length at which a WordPiece tokenizer divides a word; None for other tokenizers."""
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     return getattr(getattr(backend, "model", None), "max_input_chars_per_word", None)
 
 
-def pooling_of(model: SentenceTransformer) -> str | None:
+def _poolings(model: SentenceModel) -> dict[str, Any]:
+    return {name: module for name, module in model.named_children() if type(module).__name__ == "Pooling"}
+
+
+def pooling_of(model: SentenceModel) -> str | None:
     """Name of the pooling in effect; None without a pooling layer."""
-    for module in model.children():
-        if isinstance(module, Pooling):
-            mode = module.pooling_mode
-            name = mode if isinstance(mode, str) else "+".join(mode)
-            return name if module.include_prompt else f"{name} without the prompt"
+    for module in _poolings(model).values():
+        mode = module.pooling_mode
+        name = mode if isinstance(mode, str) else "+".join(mode)
+        return name if module.include_prompt else f"{name} without the prompt"
     return None
 
 
@@ -205,7 +227,7 @@ def family_names(source: ModelSource) -> list[str]:
     return [name.replace("--", "/") for name in reversed(inner)]
 
 
-def own_prompts(model: SentenceTransformer) -> dict[str, str]:
+def own_prompts(model: SentenceModel) -> dict[str, str]:
     """The prompts of the model's own config, by role."""
     names = ("query", *_DOCUMENT_PROMPT_NAMES)
     prompts = {

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rag_plugin import load_config
 from tests.conftest import MINILM, ROOT
 
@@ -30,6 +32,13 @@ def encoder_of(**settings: Any) -> Any:
         "store": {"type": "faiss", "path": "./index"},
     }
     return load_config(config).build("encoder")
+
+
+def library_encoder_of(**settings: Any) -> Any:
+    """The same encoder with the model as sentence-transformers loads it, whatever the model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rag_plugin.components.encoders.sentence_model.load_bert", lambda folder, **options: None)
+        return encoder_of(**settings)
 
 
 def copied(place: Path, prompts: dict[str, str] | None = None, **config: Any) -> Path:

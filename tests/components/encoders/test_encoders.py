@@ -33,10 +33,10 @@ def test_vectors_equal_those_of_sentence_transformers(minilm: Any) -> None:
     assert np.abs(np.array(minilm.get_query_embedding(texts[1])) - plain[1]).max() < 1e-6
 
 
-def test_it_is_a_hugging_face_embedding_of_llama_index(minilm: Any) -> None:
-    from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+def test_it_is_an_embedding_of_llama_index(minilm: Any) -> None:
+    from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 
-    assert isinstance(minilm, HuggingFaceEmbedding)
+    assert isinstance(minilm, MultiModalEmbedding)
     assert minilm.model_name == MINILM
 
 

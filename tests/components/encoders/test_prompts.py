@@ -12,7 +12,7 @@ import pytest
 
 from rag_plugin.components.encoders.prompts import FAMILIES, family_of
 from rag_plugin.components.encoders.tokens import default_chunk_size, tokens_of
-from tests.components.encoders.minilm import copied, encoder_of
+from tests.components.encoders.minilm import copied, encoder_of, library_encoder_of
 
 SEARCH = "Represent this sentence for searching relevant passages: "
 WEB = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
@@ -151,7 +151,8 @@ def test_an_instructor_leaves_its_prompt_out_of_the_vector(tmp_path: Path, minil
     encoder = encoder_of(model=str(copied(tmp_path / "instructor-base")))
     assert encoder.identity()["pooling"] == "mean without the prompt"
     text = "a heron eats fish"
-    library = encoder._model.encode([text], prompt=encoder.document_prompt, normalize_embeddings=True)
+    plain = library_encoder_of(model=str(tmp_path / "instructor-base"))._model
+    library = plain.encode([text], prompt=encoder.document_prompt, normalize_embeddings=True)
     assert np.abs(encoder.encode_documents([text]) - library).max() < 1e-6
     with_prompt = minilm.encode_documents([encoder.document_prompt + text])
     assert np.abs(library - with_prompt).max() > 1e-3
