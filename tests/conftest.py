@@ -14,7 +14,7 @@ import pytest
 
 # The same examples in every run of the suite, so that a change that passed here passes elsewhere; new ones are looked
 # for by `scripts/faults`, and by HYPOTHESIS_PROFILE=default.
-hypothesis.settings.register_profile("suite", derandomize=True)
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
 if "HYPOTHESIS_PROFILE" not in os.environ:
     hypothesis.settings.load_profile("suite")
 

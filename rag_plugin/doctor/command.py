@@ -20,7 +20,8 @@ _SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "r
 def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
     """Check everything that an engine needs, and say what to do.
 
-    Config, packages, documents, encoder, index and LLM are checked. Nothing is synced, downloaded or repaired. The exit code is 1 if a check failed.
+    Config, packages, documents, encoder, index and LLM are checked. Nothing is synced, downloaded or repaired. The exit
+    code is 1 if a check failed.
     """
     from . import examine
 
