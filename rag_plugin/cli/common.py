@@ -142,7 +142,7 @@ def quiet_libraries() -> Iterator[None]:
     import warnings
 
     if not logging.getLogger().handlers:  # without --debug
-        logging.lastResort = None  # else it prints the warnings of every library that sets no handler
+        logging.lastResort = logging.NullHandler()  # else it prints the warnings of libraries that set no handler
         warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")  # this package's own bars set `disable` themselves

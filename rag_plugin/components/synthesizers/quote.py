@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NO_ANSWER = "The documents do not say."
 
 _MAX_QUOTE_CHARACTERS = 600  # a longer sentence is quoted from one of its lines on
+_SENTENCES_OF_CONTEXT, _MAX_CONTEXT_CHARACTERS = 2, 400
 _MIN_SHARE_OF_BEST = 0.8  # of the best sentence's score, for a further one
 _LOSS_PER_RANK = 0.05  # of a sentence's score, for each node ranked before its own
 _MIN_WORDS = 4  # a shorter sentence, such as a lead-in in bold, is quoted with the next one
@@ -83,6 +84,7 @@ class Quote:
 class _Sentence:
     rank: int  # of its node
     node: BaseNode
+    context_start: int
     start: int
     end: int
 
@@ -95,9 +97,11 @@ class _Sentence:
         return self.node.get_content()[self.start : self.end]
 
     @property
-    def text_with_heading(self) -> str:
+    def text_in_context(self) -> str:
+        """The sentence with the headings and sentences before it, to which its pronouns refer."""
         headings = str(self.node.metadata.get("header_path", "")).strip("/").replace("/", ": ")
-        return f"{headings}\n\n{self.text}" if headings else self.text
+        text = self.node.get_content()[self.context_start : self.end]
+        return f"{headings}\n\n{text}" if headings else text
 
     def quote(self, score: float) -> Quote:
         node_start, node_end = getattr(self.node, "start_char_idx", None), getattr(self.node, "end_char_idx", None)
@@ -193,7 +197,7 @@ class QuoteSynthesizer(BaseSynthesizer):
         if not sentences:
             return []
         texts = [sentence.text for sentence in sentences]
-        in_context = [sentence.text_with_heading for sentence in sentences]
+        in_context = [sentence.text_in_context for sentence in sentences]
         unique = list(dict.fromkeys([*texts, *in_context]))
         rows = dict(zip(unique, _unit(encode_documents(self._encoder, unique))))
         if bundle.embedding is None:
@@ -201,19 +205,19 @@ class QuoteSynthesizer(BaseSynthesizer):
         else:
             question = _unit(np.asarray([bundle.embedding], dtype=np.float32))[0]
         zero = self._unrelated(question)
-        plain, with_heading = (
+        alone, with_context = (
             (np.array([rows[text] @ question for text in column]) - zero) / max(1 - zero, 1e-6)
             for column in (texts, in_context)
         )
-        if np.maximum(plain, with_heading).max() < self._min_similarity:
+        if np.maximum(alone, with_context).max() < self._min_similarity:
             return []
-        scores = (plain + with_heading) / 2 * [1 - _LOSS_PER_RANK * min(sentence.rank, 10) for sentence in sentences]
+        scores = (alone + with_context) / 2 * [1 - _LOSS_PER_RANK * min(sentence.rank, 10) for sentence in sentences]
         order = np.argsort(-scores, kind="stable")[: self._max_sentences]
         chosen = [int(index) for index in order if scores[index] >= _MIN_SHARE_OF_BEST * scores[order[0]]]
         ranks: dict[str, int] = {}
         for sentence in sentences:
             ranks.setdefault(sentence.document, sentence.rank)
-        quotes = [(sentences[index], sentences[index].quote(float(plain[index]))) for index in chosen]
+        quotes = [(sentences[index], sentences[index].quote(float(alone[index]))) for index in chosen]
         quotes.sort(key=lambda pair: (ranks[pair[1].document], pair[1].start or 0, pair[0].rank, pair[0].start))
         return [quote for _, quote in quotes]
 
@@ -239,8 +243,9 @@ def _sentences(nodes: Sequence[BaseNode]) -> Iterator[_Sentence]:
             del spans[0]
         if NodeRelationship.NEXT in node.relationships and spans and not _END.search(text, *spans[-1]):
             del spans[-1]
-        for start, end in spans:
-            sentence = _Sentence(rank, node, start, end)
+        for number, (start, end) in enumerate(spans):
+            before = spans[max(0, number - _SENTENCES_OF_CONTEXT)][0]
+            sentence = _Sentence(rank, node, max(before, start - _MAX_CONTEXT_CHARACTERS), start, end)
             key = (sentence.document, sentence.text)
             if key not in seen:
                 seen.add(key)
