@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
     from .components.assembly import Assembly
-    from .config import SyncSettings
 
 _log = logging.getLogger(__name__)
 
@@ -64,13 +63,23 @@ def build_engine(
     if sync not in ("auto", "never"):
         raise ValueError(f"sync is 'auto' or 'never', not {sync!r}")
     checked = load_config(config, overrides=overrides, allow=allow, provided=tuple(parts))
-    assembly = checked.assemble(parts)
+    engine, report = open_engine(checked, parts, sync=sync == "auto")
+    if report is not None:
+        _warn_of_failed(report)
+    return engine
+
+
+def open_engine(
+    config: Config, parts: Mapping[str, Any] | None = None, *, sync: bool
+) -> tuple[RagEngine, SyncReport | None]:
+    """An engine, and the report of the sync if there was one; as `build_engine`, without its warnings."""
+    assembly, report = config.assemble(parts), None
     if assembly.has("store") and assembly.has("encoder"):
-        if sync == "never":
+        if not sync:
             check_index(assembly)
         elif assembly.has("reader"):
-            _sync(assembly, checked.sync)
-    return RagEngine(checked, assembly)
+            report = run_sync(assembly, config.sync)
+    return RagEngine(config, assembly), report
 
 
 class RagEngine(RetrieverQueryEngine):
@@ -130,7 +139,9 @@ class RagEngine(RetrieverQueryEngine):
 
         Documents that cannot be read are one warning, and in the report with their reasons.
         """
-        return _sync(self._assembly, self.config.sync)
+        report = run_sync(self._assembly, self.config.sync)
+        _warn_of_failed(report)
+        return report
 
     # ------------------------------------------------------------------ questions
 
@@ -298,15 +309,13 @@ class RagEngine(RetrieverQueryEngine):
         )
 
 
-def _sync(assembly: Assembly, settings: SyncSettings) -> SyncReport:
-    report = run_sync(assembly, settings)
+def _warn_of_failed(report: SyncReport) -> None:
     names = [name for name, _ in report.failed]
     if names:
         more = len(names) - _MAX_NAMES_IN_A_WARNING
         shown = names[:_MAX_NAMES_IN_A_WARNING] + ([f"{more} more"] if more > 0 else [])
         count = documents(len(names))
         _log.warning("%s cannot be read: %s; engine.sync().failed has the reasons", count, ", ".join(shown))
-    return report
 
 
 def _add_finish_reason(response: RESPONSE_TYPE, reasons: Sequence[str]) -> None:

@@ -65,14 +65,16 @@ class RagPluginError(Exception):
         message: What is wrong.
         python: What to do about it, for Python code; part of the text of the error.
         shell: The same for the command line; unset, as for Python.
-
-    Attributes:
-        shell_text: The text for the command line.
     """
 
     def __init__(self, message: str = "", *, python: str = "", shell: str = "") -> None:
         super().__init__(message + python)
-        self.shell_text = message + (shell or python)
+        self._shell_text = message + shell if shell else None
+
+    @property
+    def shell_text(self) -> str:
+        """The text for the command line."""
+        return getattr(self, "_shell_text", None) or str(self)
 
 
 class ConfigError(RagPluginError, ValueError):

@@ -67,16 +67,12 @@ class Settings:
             config = load_config(config, overrides=overrides, allow=self.allow)
         with quiet_libraries():
             while_loading(config.encoder, config.llm)
-            from ..engine import RagEngine
-            from ..sync import check_index
-            from ..sync import sync as run_sync
+            from ..engine import open_engine
 
-            assembly = config.assemble()
-            if sync:
-                self.note_failed(run_sync(assembly, config.sync).failed)
-            else:
-                check_index(assembly)
-            return RagEngine(config, assembly)
+            engine, report = open_engine(config, sync=sync)
+            if report is not None:
+                self.note_failed(report.failed)
+            return engine
 
     def note_failed(self, failed: Sequence[tuple[str, str]]) -> None:
         """Print how many documents a sync could not read, and the command that lists them."""

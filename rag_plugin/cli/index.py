@@ -24,7 +24,7 @@ def info_command(settings: Settings, as_json: bool) -> None:
         click.echo(json.dumps(info.to_dict(), indent=2, ensure_ascii=False))
         return
     if not info.nodes and not info.unfinished and not info.fingerprint:
-        note("the index is empty; `rag-plugin sync` fills it")
+        note(settings.in_shell("the index is empty; `rag-plugin sync` fills it"))
     recall = "exact search" if info.recall is None else f"finds {info.recall:.1%} of the nearest 10"
     lines = {
         "directory": info.path,
@@ -71,7 +71,7 @@ def verify(settings: Settings, repair: bool, as_json: bool) -> None:
         note(f"{len(problems)} problems" if problems else f"{store.path}: no problems, {len(store):,} nodes")
     remaining = [problem for problem in problems if not problem.repaired]
     if remaining and not repair and not as_json:
-        note("`rag-plugin verify --repair` repairs what can be repaired")
+        note(settings.in_shell("`rag-plugin verify --repair` repairs what can be repaired"))
     if remaining:
         raise click.exceptions.Exit(WORK_FAILED)
 

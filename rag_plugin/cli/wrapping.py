@@ -31,6 +31,10 @@ class WrappedOutput:
 
     def write(self, text: str) -> None:
         """Print a piece; its last word is kept until it is known to be complete."""
+        if self._width is None and not self._indent:
+            click.echo(text, nl=False)
+            sys.stdout.flush()
+            return
         for space, word in re.findall(r"(\s*)(\S*)", text):
             if space:
                 self._print_word()
@@ -53,7 +57,7 @@ class WrappedOutput:
         if lines:
             click.echo("\n" * lines, nl=False)
             self._column = 0
-        width = max(0, wcswidth(self._word))
+        width = max(wcswidth(self._word), 0) or len(self._word)
         if self._column and self._width is not None and self._column + len(space) + width > self._width:
             click.echo()
             self._column, space = 0, ""

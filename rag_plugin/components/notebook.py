@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from llama_index.core.base.response.schema import Response
 
-from .places import source_of_node
+from .places import source, source_of_node
 
 
 class MarkdownResponse(Response):
@@ -15,7 +15,7 @@ class MarkdownResponse(Response):
     def _repr_markdown_(self) -> str:
         quotes = (self.metadata or {}).get("quotes")
         if quotes:
-            return "\n\n".join(f"{quote['text']}\n\n— *{quote['document']}, {quote['place']}*" for quote in quotes)
+            return "\n\n".join(f"{item['text']}\n\n— `{source(item['document'], item['place'])}`" for item in quotes)
         sources = [
             ["" if item.score is None else f"{item.score:.3f}", source_of_node(item.node)] for item in self.source_nodes
         ]
@@ -23,6 +23,10 @@ class MarkdownResponse(Response):
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; a vertical bar in a cell is escaped."""
+    """A Markdown table; vertical bars and line ends in a cell are escaped."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")

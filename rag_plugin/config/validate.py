@@ -124,9 +124,10 @@ class _Validator:
         name, types = slot.default_by
         deciding = None if name in self.provided else self.sections.get(name)
         type_ = None if deciding is None else types.get(deciding.type)
-        if type_ is None or not find(slot.name, type_).schema.model_fields.keys() >= set(keys):
-            return slot.default
-        return type_
+        if type_ is None or slot.default is None:
+            return type_ or slot.default
+        ours, theirs = (find(slot.name, name).schema.model_fields.keys() >= set(keys) for name in (type_, slot.default))
+        return slot.default if theirs and not ours else type_
 
     def default(self, name: str) -> Any:
         """A missing section."""

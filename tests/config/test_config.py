@@ -783,6 +783,10 @@ def test_the_synthesizer_follows_the_llm_unless_it_is_named() -> None:
     prompt = 'synthesizer: {text_qa_template: "{context_str} {query_str}"}\n'
     assert load(BASE + prompt).synthesizer.type == "compact"
     assert load_config(load(BASE), provided=["llm"]).synthesizer.type == "compact"
+    with pytest.raises(ConfigError) as caught:
+        load(BASE + "synthesizer: {max_sentence: 2}\n")
+    assert "synthesizer 'quote' has no such setting" in str(caught.value)
+    assert "did you mean 'max_sentences'?" in str(caught.value)
     assert load_config(load(BASE + ollama), overrides={"llm": "none"}).synthesizer.type == "quote"
 
 

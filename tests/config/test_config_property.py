@@ -469,6 +469,8 @@ def sections(draw: st.DrawFn, slot: str) -> dict[str, Any]:
             section["context_window"] += section.get("max_tokens", 1024)
     if "accumulate" in name:
         section.pop("streaming", None)
+    if "base_url" in section:
+        section["base_url"] = draw(st.sampled_from(["http://gpu:11434", "gpu", "0.0.0.0:1234", "https://a.b/ollama"]))
     return section
 
 

@@ -33,13 +33,13 @@ _SPACES = [
     0x3000,
 ]
 _MAX_PARAGRAPH_CHARACTERS = 2_000
-_MAX_HEADING_CHARACTERS = 200
+_MAX_HEADINGS_CHARACTERS = 300  # of headings in a row that stay together
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _LINE_END = re.compile(r"[\n\f]\s*")
 _ITEM = re.compile(r"(?:[-*+•‣–]|\d{1,3}[.)]|\[[ x]\]|\|) ")
 _CLOSING_MARKS = re.compile(r"(?:[*_`]+|[)\]\"'”’»]+)\s+")
 _HEADING = re.compile(
-    r"""\#{1,6}[ \t]+\S[^\n]*                         # Markdown
+    r"""\#{1,6}[ \t]+\S[^\n\f]{0,199}(?=[\n\f]|\Z)      # Markdown
     | (={1,6})[ ][^\n=]+[ ]\1[ \t]*(?:\n|$)          # wiki
     | [^\n]{1,200}\n([-=~^"'`#*+_.:])\2{2,}[ \t]*(?:\n|$)  # underlined, as in Markdown and reStructuredText
     """,
@@ -116,21 +116,22 @@ def _words(text: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 def _lines(text: str, breaks: NDArray[np.uint8]) -> None:
-    heading = _HEADING.match(text, len(text) - len(text.lstrip()))
+    first_of_headings = len(text) - len(text.lstrip())
+    heading = _HEADING.match(text, first_of_headings)
     for match in _LINE_END.finditer(text):
         space, offset = match.group(), match.end()
         if heading is not None and offset < heading.end():  # between a heading and its underline
             continue
         previous, heading = heading, _HEADING.match(text, offset)
-        if previous is not None and "\f" not in space and offset - previous.start() <= _MAX_HEADING_CHARACTERS:
-            # A heading stays whole, and with the text below it.
+        if previous is not None and "\f" not in space:  # a heading stays whole, and with the text below it
             breaks[previous.start() + 1 : offset] = 0
-            breaks[offset] = 0 if heading is None else WORD
+            is_long = heading is not None and offset - first_of_headings > _MAX_HEADINGS_CHARACTERS
+            breaks[offset] = WORD if is_long else 0
             continue
         if "\f" in space:
             strength = PAGE
         elif heading is not None:
-            strength = HEADING
+            strength, first_of_headings = HEADING, offset
         elif space.count("\n") > 1:
             strength = PARAGRAPH
         elif _ITEM.match(text, offset):
@@ -138,6 +139,8 @@ def _lines(text: str, breaks: NDArray[np.uint8]) -> None:
         else:
             strength = LINE
         breaks[offset] = max(breaks[offset], strength)
+    if heading is not None and not text[heading.end() :].strip():
+        breaks[first_of_headings] = 0  # headings without text below stay with the text above
 
 
 @lru_cache(maxsize=1)

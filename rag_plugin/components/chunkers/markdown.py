@@ -68,7 +68,11 @@ def markdown_outline(text: str) -> Outline:
 
 def _sections(text: str, headings: list[tuple[int, int, int, str]]) -> Iterator[MarkdownSection]:
     above: list[tuple[int, str]] = []
-    start = 0
+    start, end = 0, len(text)
+    # Headings without text below stay with the text above.
+    while headings and text[: headings[-1][0]].strip() and not text[headings[-1][1] : end].strip():
+        end = headings[-1][0]
+        headings = headings[:-1]
     if not headings or text[: headings[0][0]].strip():
         yield MarkdownSection(0, headings[0][0] if headings else len(text), "/")
         start = headings[0][0] if headings else len(text)

@@ -8,6 +8,7 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode
 
 from .breaks import prose_breaks, sentence_starts
+from .packer import stripped
 from .span_chunker import NodeSpan, SpanChunker
 
 
@@ -22,6 +23,8 @@ class SentenceWindowChunker(SpanChunker):
         ends = [*starts[1:], len(text)]
         last = len(starts) - 1
         for number, (start, end) in enumerate(zip(starts, ends)):
-            window = text[starts[max(0, number - self.window_size)] : ends[min(last, number + self.window_size)]]
+            begin, stop = stripped(
+                text, (starts[max(0, number - self.window_size)], ends[min(last, number + self.window_size)])
+            )
             for span in self._spans(packer, start, end, size):
-                yield NodeSpan(*span, {"window": window.strip()})
+                yield NodeSpan(*span, {"window": text[begin:stop], "window_start": begin})

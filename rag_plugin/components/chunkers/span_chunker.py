@@ -105,5 +105,5 @@ def no_room(left: int, size: int) -> str:
     )
 
 
-ADDED_METADATA = ("line", "page", "header_path", "language", "window", "parents")
+ADDED_METADATA = ("line", "page", "header_path", "language", "window", "window_start", "parents")
 """Metadata keys of nodes besides the document's."""

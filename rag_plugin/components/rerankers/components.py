@@ -25,11 +25,9 @@ def similarity_cutoff(
 
 def window(callback_manager: CallbackManager) -> BaseNodePostprocessor:
     """Replaces each retrieved sentence by its window, for the LLM; for the chunker `sentence_window`."""
-    from llama_index.core.postprocessor import MetadataReplacementPostProcessor
+    from .window import Window
 
-    reranker = MetadataReplacementPostProcessor(target_metadata_key="window")
-    reranker.callback_manager = callback_manager
-    return reranker
+    return Window(callback_manager=callback_manager)
 
 
 def auto_merging(

@@ -190,7 +190,7 @@ def quote(
         Field(
             ge=0,
             le=1,
-            description="How similar to the question the best sentence has to be: 0 is an unrelated sentence, 1 the "
+            description="How similar to the question a sentence has to be: 0 is an unrelated sentence, 1 the "
             "question itself, for every encoder.",
         ),
     ] = 0.3,

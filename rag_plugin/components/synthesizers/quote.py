@@ -15,7 +15,7 @@ from llama_index.core.schema import BaseNode, NodeRelationship, NodeWithScore, Q
 from ..chunkers.breaks import HEADING_LINE, sentence_starts
 from ..chunkers.packer import stripped
 from ..encoders.matrix import encode_documents, encode_queries
-from ..places import place_of
+from ..places import document_of, place_of, source
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -29,12 +29,14 @@ NO_ANSWER = "The documents do not say."
 _MAX_QUOTE_CHARACTERS = 600  # a longer sentence is quoted from one of its lines on
 _SENTENCES_OF_CONTEXT, _MAX_CONTEXT_CHARACTERS = 2, 400
 _MIN_SHARE_OF_BEST = 0.8  # of the best sentence's score, for a further one
-_LOSS_PER_RANK = 0.05  # of a sentence's score, for each node ranked before its own
+_LOSS_PER_RANK, _MAX_RANKS_WITH_LOSS = 0.05, 10  # of a sentence's score, for each node ranked before its own
 _MIN_WORDS = 4  # a shorter sentence, such as a lead-in in bold, is quoted with the next one
 _FENCED_CODE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n]*\n.*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^\n]*)\n?", re.MULTILINE)
 _LAID_OUT = re.compile(r"^ {0,3}(?:`{3}|~{3}|\||[-*+] |\d+[.)] )", re.MULTILINE)
 _END = re.compile(r"[.!?…|。！？｡．`~][)\]\"'”’»」』*_]*\Z")
 _WORD = re.compile(r"[^\W\d_]{2,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 
 # Sentences about unrelated subjects. The scale of the cosine differs between encoders: a question's mean similarity to
 # these sentences is its zero (cohort normalization, as in speaker verification).
@@ -68,7 +70,8 @@ class Quote:
         place: The page or line where the quote starts, such as `line 12`; "" where it is unknown.
         start, end: Its span in the document in characters; None where it is unknown.
         node: The node's id.
-        score: Similarity to the question: 0 is the mean of unrelated sentences, 1 the question itself.
+        score: Similarity to the question, of the sentence alone or in its context, whichever is more: 0 is the mean of
+            unrelated sentences, 1 the question itself.
     """
 
     text: str
@@ -90,7 +93,7 @@ class _Sentence:
 
     @property
     def document(self) -> str:
-        return str(self.node.ref_doc_id or "")
+        return document_of(self.node)
 
     @property
     def text(self) -> str:
@@ -105,13 +108,13 @@ class _Sentence:
 
     def quote(self, score: float) -> Quote:
         node_start, node_end = getattr(self.node, "start_char_idx", None), getattr(self.node, "end_char_idx", None)
-        # A reranker may have replaced the node's text by a longer one.
-        is_span = node_start is not None and node_end == node_start + len(self.node.get_content())
+        # Another text than that of the span: a reranker has replaced it.
+        is_span = node_start is None or node_end == node_start + len(self.node.get_content())
         offset = node_start if is_span else None
         return Quote(
             self.text,
             self.document,
-            place_of(self.node, self.start if is_span else 0),
+            place_of(self.node, self.start) if is_span else "",
             None if offset is None else offset + self.start,
             None if offset is None else offset + self.end,
             self.node.node_id,
@@ -128,7 +131,7 @@ class QuoteSynthesizer(BaseSynthesizer):
     Args:
         encoder: The encoder of the nodes.
         max_sentences: Maximum number of quoted sentences.
-        min_similarity: The least score of the best sentence, on the scale of `Quote.score`.
+        min_similarity: The least score of a quoted sentence, on the scale of `Quote.score`.
         settings: Arguments of LlamaIndex's `BaseSynthesizer`.
     """
 
@@ -209,15 +212,18 @@ class QuoteSynthesizer(BaseSynthesizer):
             (np.array([rows[text] @ question for text in column]) - zero) / max(1 - zero, 1e-6)
             for column in (texts, in_context)
         )
-        if np.maximum(alone, with_context).max() < self._min_similarity:
-            return []
-        scores = (alone + with_context) / 2 * [1 - _LOSS_PER_RANK * min(sentence.rank, 10) for sentence in sentences]
-        order = np.argsort(-scores, kind="stable")[: self._max_sentences]
-        chosen = [int(index) for index in order if scores[index] >= _MIN_SHARE_OF_BEST * scores[order[0]]]
+        similarities = np.maximum(alone, with_context)
+        weights = [1 - _LOSS_PER_RANK * min(sentence.rank, _MAX_RANKS_WITH_LOSS) for sentence in sentences]
+        scores = np.where(similarities >= self._min_similarity, (alone + with_context) / 2 * weights, -np.inf)
+        chosen: list[int] = []
+        for index in np.argsort(-scores, kind="stable")[: self._max_sentences].tolist():
+            least = _MIN_SHARE_OF_BEST * scores[chosen[0]] if chosen else -np.inf
+            if scores[index] > -np.inf and scores[index] >= least:
+                chosen.append(index)
         ranks: dict[str, int] = {}
         for sentence in sentences:
             ranks.setdefault(sentence.document, sentence.rank)
-        quotes = [(sentences[index], sentences[index].quote(float(alone[index]))) for index in chosen]
+        quotes = [(sentences[index], sentences[index].quote(float(similarities[index]))) for index in chosen]
         quotes.sort(key=lambda pair: (ranks[pair[1].document], pair[1].start or 0, pair[0].rank, pair[0].start))
         return [quote for _, quote in quotes]
 
@@ -238,10 +244,13 @@ def _sentences(nodes: Sequence[BaseNode]) -> Iterator[_Sentence]:
     seen: set[tuple[str, str]] = set()
     for rank, node in enumerate(nodes):
         text = node.get_content()
-        spans = list(quotable_spans(text))
-        if NodeRelationship.PREVIOUS in node.relationships and spans and _lacks_start(text[slice(*spans[0])]):
+        follows, is_followed = (
+            kind in node.relationships for kind in (NodeRelationship.PREVIOUS, NodeRelationship.NEXT)
+        )
+        spans = list(quotable_spans(text, follows=follows))
+        if follows and spans and not text[: spans[0][0]].strip() and _lacks_start(text[slice(*spans[0])]):
             del spans[0]
-        if NodeRelationship.NEXT in node.relationships and spans and not _END.search(text, *spans[-1]):
+        if is_followed and spans and _lacks_end(text, *spans[-1]):
             del spans[-1]
         for number, (start, end) in enumerate(spans):
             before = spans[max(0, number - _SENTENCES_OF_CONTEXT)][0]
@@ -257,25 +266,47 @@ def _lacks_start(text: str) -> bool:
     return text[0].islower() or text[0] in ",;:.)]}" or (text[0] != "|" and text.endswith("|"))
 
 
-def quotable_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of sentences, list items, table rows and code blocks in characters; headings are left out."""
+def _lacks_end(text: str, start: int, end: int) -> bool:
+    """Whether a span looks like the start of a sentence in a paragraph; an item or a line of its own may end anyhow."""
+    is_own_line = "\n" not in text[start:end] and not text[:start].rpartition("\n")[2].strip()
+    return not (is_own_line or _LAID_OUT.match(text, start) or _END.search(text, start, end))
+
+
+def quotable_spans(text: str, *, follows: bool = False) -> Iterator[tuple[int, int]]:
+    """Spans of sentences, list items, table rows and code blocks in characters; headings are left out.
+
+    Args:
+        text: The text of a node.
+        follows: Whether other text precedes the node, which may then start inside of a code block.
+    """
     codes = [match.span() for match in _FENCED_CODE.finditer(text)]
+    fences = list(_FENCE.finditer(text))
+    if follows and len(fences) % 2 and not fences[0].group(2):
+        rest = fences[0].end()
+        codes = [(0, rest), *(match.span() for match in _FENCED_CODE.finditer(text, rest))]
     starts = {0, *(bound for code in codes for bound in code)}
     starts.update(start for start in sentence_starts(text) if not any(begin < start < end for begin, end in codes))
     bounds = [*sorted(start for start in starts if start < len(text)), len(text)]
     begin: int | None = None
     for start, end in zip(bounds, bounds[1:]):
-        while heading := HEADING_LINE.match(text, start, end):
+        while heading := None if (start, end) in codes else HEADING_LINE.match(text, start, end):
+            if begin is not None:
+                yield from _with_words(text, begin, start)
             start, begin = heading.end(), None
         begin = start if begin is None else begin
         part = text[begin:end]
-        is_lead_in = part.rstrip().endswith(":") or len(_WORD.findall(part)) < _MIN_WORDS
-        if is_lead_in and end < len(text) and not part.lstrip().startswith("|"):
+        is_lead_in = part.rstrip().endswith(":") or len(_TOKEN.findall(part)) < _MIN_WORDS
+        is_block = part.lstrip().startswith("|") or any(end == stop for _, stop in codes)
+        if is_lead_in and not is_block and end < len(text):
             continue
-        for first, last in _short(text, begin, end):
-            if _WORD.search(text, first, last):
-                yield stripped(text, (first, last))
+        yield from _with_words(text, begin, end)
         begin = None
+
+
+def _with_words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for span in _short(text, start, end):
+        if _WORD.search(text, *span):
+            yield stripped(text, span)
 
 
 def _short(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -295,8 +326,8 @@ def _pieces(quotes: Sequence[Quote]) -> Iterator[str]:
     if not quotes:
         yield NO_ANSWER
     for number, quote in enumerate(quotes):
-        source = ", ".join(filter(None, (quote.document, quote.place)))
-        yield ("\n\n" if number else "") + _joined_lines(quote.text) + (f"\n  ({source})" if source else "")
+        origin = source(quote.document, quote.place)
+        yield ("\n\n" if number else "") + _joined_lines(quote.text) + (f"\n  ({origin})" if origin else "")
 
 
 def _joined_lines(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def test_a_sentence_that_the_chunker_has_cut_is_not_quoted(guide: dict[str, Any]
         encoding="utf-8",
     )
     engine = build_engine({**guide, "chunker": {"type": "token", "chunk_size": 32, "chunk_overlap": 0}}, encoder=minilm)
-    for quote in engine.query("Who built the mill?").metadata["quotes"]:
+    quotes = engine.query("Who built the mill?").metadata["quotes"]
+    assert quotes
+    for quote in quotes:
         assert quote["text"].startswith("The mill was built")
         assert quote["text"].endswith("stayed.")
 
@@ -84,6 +87,11 @@ def test_quotable_spans_ascend_and_hold_words(text: str) -> None:
     assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:]))
     assert all(text[start:end] == text[start:end].strip() for start, end in spans)
     assert not any(text[start:end].startswith("# ") for start, end in spans)
+    # Nothing but headings, marks and lone letters is left out.
+    gaps = zip([0, *(end for _, end in spans)], [*(start for start, _ in spans), len(text)])
+    left_out = "".join(text[start:end] for start, end in gaps)
+    without_headings = re.sub(r"(?m)^\s*#.*$|^.*\n---+$", "", left_out)
+    assert not re.search(r"[^\W\d_]{2,}|水", without_headings), left_out
 
 
 @pytest.fixture
@@ -175,6 +183,71 @@ def test_the_sentences_of_a_question_are_one_batch(guide: dict[str, Any], minilm
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "question", "expected"),
+    [
+        pytest.param(
+            "## Address\n\nMill street 12 in Zurich near the old station\n\n## End\n\nThe end is here.",
+            "What is the address of the mill in Zurich?",
+            "Mill street 12 in Zurich near the old station",
+            id="a line without a full stop",
+        ),
+        pytest.param(
+            "## Opening hours\n\n- Monday: eight to twelve\n- Sunday: nine to five\n\n## End\n\nThe end is here.",
+            "When is it open on Sunday?",
+            "- Sunday: nine to five",
+            id="the last item of a section",
+        ),
+        pytest.param(
+            "# Tickets\n\nAdults pay 30.\n\n## Children\n\nThey enter free of charge.",
+            "How much do adults pay for tickets?",
+            "Adults pay 30.",
+            id="a short sentence before a heading",
+        ),
+        pytest.param(
+            "# Start\n\nFirst of all.\n\n## rag\n\npip installs the package from the registry. Then it is there.",
+            "What installs the package?",
+            "pip installs the package from the registry.",
+            id="a small letter below a heading",
+        ),
+    ],
+)
+def test_whole_sentences_are_quoted(
+    settings: dict[str, Any], minilm: Any, documents: Path, text: str, question: str, expected: str
+) -> None:
+    (documents / "text.md").write_text(text, encoding="utf-8")
+    for chunker in ("markdown", "sentence"):
+        quotes = (
+            build_engine({**settings, "chunker": chunker, "sync": {"on_change": "resync"}}, encoder=minilm)
+            .query(question)
+            .metadata["quotes"]
+        )
+        assert expected in [quote["text"] for quote in quotes], chunker
+
+
+def test_a_node_that_starts_inside_a_code_block_is_code_up_to_the_fence() -> None:
+    text = "logbook --add oil\n```\n\nMechanics write the date. Visitors leave their names.\n"
+    assert [text[start:end] for start, end in quotable_spans(text, follows=True)] == [
+        "logbook --add oil\n```",
+        "Mechanics write the date.",
+        "Visitors leave their names.",
+    ]
+
+
+def test_a_quote_from_a_window_has_its_own_span_and_line(
+    settings: dict[str, Any], minilm: Any, documents: Path
+) -> None:
+    text = "# Mill\n\nIt is old.\nThe mill runs on wind.\nIts wheel is of oak.\nNobody lives there.\n"
+    (documents / "mill.md").write_text(text, encoding="utf-8")
+    engine = build_engine({**settings, "chunker": {"type": "sentence_window", "window_size": 2}}, encoder=minilm)
+    quotes = engine.query("Of which wood is the wheel of the mill?").metadata["quotes"]
+    assert "Its wheel is of oak." in [quote["text"] for quote in quotes]
+    for quote in quotes:
+        if quote["document"] == "mill.md":
+            assert text[quote["start"] : quote["end"]] == quote["text"]
+            assert quote["place"] == f"line {text.count(chr(10), 0, quote['start']) + 1}"
+
+
 def test_a_node_whose_text_was_replaced_has_no_span(minilm: Any) -> None:
     synthesizer = components.quote(minilm, CallbackManager(), max_sentences=1)
     node = TextNode(
@@ -185,7 +258,7 @@ def test_a_node_whose_text_was_replaced_has_no_span(minilm: Any) -> None:
     )
     response = synthesizer.synthesize("When does the mill run?", [NodeWithScore(node=node)])
     (quote,) = response.metadata["quotes"]
-    assert (quote["text"], quote["start"], quote["place"]) == ("The mill runs at night.", None, "line 7")
+    assert (quote["text"], quote["start"], quote["place"]) == ("The mill runs at night.", None, "")
 
 
 @pytest.mark.parametrize(("least", "is_answered"), [(0.0, True), (0.99, False)])
@@ -199,7 +272,7 @@ def test_the_least_similarity_can_be_set(guide: dict[str, Any], minilm: Any, lea
 def test_a_notebook_shows_answer_sources_and_parts(guide: dict[str, Any], minilm: Any) -> None:
     engine = build_engine(guide, encoder=minilm)
     shown = engine.query("When does the mill run?")._repr_markdown_()
-    assert shown.startswith("The mill runs every day from six to two.\n\n— *guide.md, line 5*")
+    assert shown.startswith("The mill runs every day from six to two.\n\n— `guide.md, line 5`")
     assert "| chunker | markdown |" in engine._repr_markdown_()
     assert "| encoder | ready object |" in engine._repr_markdown_()
     context = build_engine({**guide, "synthesizer": "context_only"}, encoder=minilm).query("When does the mill run?")
