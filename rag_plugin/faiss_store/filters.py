@@ -43,7 +43,7 @@ class _Column:
     def __init__(self) -> None:
         self.values: list[Any] = [None]
         self._codes: dict[Any, int] = {}
-        self.codes = np.zeros(0, dtype=np.int32)
+        self.codes: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         self._numbers: NDArray[np.float64] | None = None
 
     def code(self, value: Any) -> int:
@@ -90,7 +90,7 @@ class Columns:
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
-        self._rows = np.zeros(0, dtype=np.int64)  # ascending
+        self._rows: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # ascending
         self._alive = np.zeros(0, dtype=bool)
         self._columns: dict[str, _Column] = {}
         self._masks: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()  # bits by row number

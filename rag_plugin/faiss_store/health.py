@@ -11,6 +11,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from .directory import IndexDirectory
 from .sqlite.commit_position import CommitPosition
@@ -250,7 +251,7 @@ def _derived_problems(
 
 
 def _count_wrong_vectors(database: Database, index: VectorIndex, generation: int) -> int:
-    parts = [(index.tail, index.tail_rows)]
+    parts: list[tuple[Any, NDArray[np.int64]]] = [(index.tail, index.tail_rows)]
     if index.base is not None:
         parts.append((faiss.downcast_index(index.base.index), index.base_rows))
     location = {row: (part, position) for part, rows in parts for position, row in enumerate(rows.tolist())}

@@ -122,7 +122,7 @@ def _counts(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.int64]:
 
 def _starts(tokenizer: Any, text: str) -> NDArray[np.int64]:
     blocks = list(_blocks(text))
-    starts = [np.zeros(0, dtype=np.int64)]
+    starts: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
     for first in range(0, len(blocks), _BLOCKS_PER_CALL):
         part = blocks[first : first + _BLOCKS_PER_CALL]
         encodings = tokenizer.encode_batch([block for _, block in part], add_special_tokens=False)

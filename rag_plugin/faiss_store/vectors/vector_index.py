@@ -37,10 +37,12 @@ class VectorIndex:
         # Searches use the inner index and map positions to rows here: IndexIDMap starts threads for the mapping, which
         # takes longer than the search itself on a busy machine.
         self._inner = None if base is None else faiss.downcast_index(base.index)
-        self.base_rows = np.zeros(0, np.int64) if base is None else faiss.vector_to_array(base.id_map)
+        self.base_rows: NDArray[np.int64] = np.zeros(0, np.int64)
+        if base is not None:
+            self.base_rows = faiss.vector_to_array(base.id_map)
         self._alive: NDArray[np.bool_] | None = None  # by position in the base; None: nothing was removed
         self.tail: Any = faiss.IndexFlatL2(dimension) if metric == "l2" else faiss.IndexFlatIP(dimension)
-        self.tail_rows = np.zeros(0, np.int64)
+        self.tail_rows: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         base_count = len(self.base_rows) if self._alive is None else int(np.count_nonzero(self._alive))
