@@ -17,7 +17,7 @@ from .components.llms.finish_reasons import finish_reasons
 from .components.llms.no_llm import NoLLM
 from .components.notebook import MarkdownResponse, markdown_table
 from .config import Config, load_config
-from .errors import ContextOverflow, MissingLLM, QuestionError
+from .errors import ContextOverflow, MissingLLM, QuestionError, first_names
 from .protocols import ServerContext, WarmUp
 from .sync import SyncReport, check_index, documents
 from .sync import sync as run_sync
@@ -312,10 +312,8 @@ class RagEngine(RetrieverQueryEngine):
 def _warn_of_failed(report: SyncReport) -> None:
     names = [name for name, _ in report.failed]
     if names:
-        more = len(names) - _MAX_NAMES_IN_A_WARNING
-        shown = names[:_MAX_NAMES_IN_A_WARNING] + ([f"{more} more"] if more > 0 else [])
-        count = documents(len(names))
-        _log.warning("%s cannot be read: %s; engine.sync().failed has the reasons", count, ", ".join(shown))
+        count, shown = documents(len(names)), first_names(names, _MAX_NAMES_IN_A_WARNING)
+        _log.warning("%s cannot be read: %s; engine.sync().failed has the reasons", count, shown)
 
 
 def _add_finish_reason(response: RESPONSE_TYPE, reasons: Sequence[str]) -> None:

@@ -257,6 +257,12 @@ class UnsupportedQuery(StoreError, NotImplementedError):
     """The store does not support a feature of the query."""
 
 
+def first_names(names: Sequence[str], limit: int) -> str:
+    """Names in one line, and how many more there are: `a, b, 3 more`."""
+    more = len(names) - limit
+    return ", ".join([*names[:limit], *([f"{more} more"] if more > 0 else [])])
+
+
 def one_line_reason(error: BaseException, *, first_line: bool = False) -> str:
     """The text of a foreign exception as one line.
 

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union
 
 from ..components.registry.component import is_data
+from ..errors import first_names
 from ..source import ListNode, MappingNode, Node, ScalarNode, describe
 
 _PLAIN = {
@@ -190,13 +191,9 @@ def did_you_mean(word: Any, candidates: Iterable[str], synonyms: dict[str, str] 
     if not near:
         return possible(choices) if choices else ""
     others = [choice for choice in choices if choice != near[0]]
-    return f"did you mean {near[0]!r}?" + (f"  (also: {_first(others, 8)})" if others else "")
+    return f"did you mean {near[0]!r}?" + (f"  (also: {first_names(others, 8)})" if others else "")
 
 
 def possible(choices: Sequence[str]) -> str:
     """`possible: x, y, z`, a hint."""
-    return f"possible: {_first(choices, 12)}"
-
-
-def _first(words: Sequence[str], limit: int) -> str:
-    return ", ".join(words[:limit]) + (", ..." if len(words) > limit else "")
+    return f"possible: {first_names(choices, 12)}"

@@ -100,8 +100,9 @@ class OllamaServer:
             available = ""
         else:
             family = [name for name in names if name.partition(":")[0] == model.partition(":")[0]]
-            shown = family or difflib.get_close_matches(model, names, 3, 0.6) or names[:8]
-            available = f"; it has {', '.join(shown)}" if shown else "; it has none yet"
+            similar = family or difflib.get_close_matches(model, names, 3, 0.6)
+            shown = errors.first_names(list(dict.fromkeys([*similar, *names])), len(similar) or 8)
+            available = f"; it has {shown or 'none yet'}"
         return model_missing(self.target(model), pull=self.slot == "llm", available=available)
 
     # ------------------------------------------------------------------ models; `model` is the one named by errors

@@ -230,7 +230,7 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "llm.temperatur",
             "llm 'ollama' has no such setting",
             "did you mean 'temperature'?  (also: type, model, base_url, context_window, max_tokens, seed, stop, "
-            "top_p, ...)",
+            "top_p, 13 more)",
             id="unknown setting",
         ),
         pytest.param(
@@ -910,7 +910,7 @@ def test_did_you_mean_lists_what_is_possible_where_nothing_is_near() -> None:
     assert did_you_mean("zzz", ["a", "b"]) == "possible: a, b"
     assert did_you_mean("zzz", []) == ""
     assert did_you_mean(None, ["a"]) == "possible: a"
-    assert did_you_mean("zzz", [str(i) for i in range(20)]).endswith("10, 11, ...")
+    assert did_you_mean("zzz", [str(i) for i in range(20)]).endswith("10, 11, 8 more")
 
 
 @pytest.mark.parametrize(

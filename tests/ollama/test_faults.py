@@ -269,7 +269,7 @@ def test_a_model_that_is_missing_names_those_that_are_there(server: FakeOllama, 
         ask(llm_of(server), form)
     assert str(caught.value) == (
         f"the Ollama server at {server.url} has no model 'fake:latest': get it with `OLLAMA_HOST={server.url[7:]} "
-        "ollama pull fake:latest`, or set llm.pull to missing; it has fake:8b"
+        "ollama pull fake:latest`, or set llm.pull to missing; it has fake:8b, 1 more"
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llama_index.core.schema import Document
 
-from ...errors import ComponentError
+from ...errors import ComponentError, first_names
 from ...protocols import Listed, Unlisted
 from .listing_reader import ListingReader, make_document
 from .text_extraction import FORMATS, extract
@@ -64,8 +64,8 @@ class DirectoryReader(ListingReader):
         while unreadable:
             yield self._unlisted_folder(unreadable.pop())
         if skipped:
-            listing = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(8))
-            _log.warning("%s: skipped files: %s", self.root, listing)
+            kinds = [f"{count} {kind}" for kind, count in skipped.most_common()]
+            _log.warning("%s: skipped files: %s", self.root, first_names(kinds, 8))
 
     def _unlisted_folder(self, error: OSError) -> Unlisted:
         name = os.path.relpath(error.filename or self.root, self.root).replace(os.sep, "/")

@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_index.core.schema import Document
 
-from ...errors import ComponentError, DocumentError
+from ...errors import ComponentError, DocumentError, first_names
 from ...protocols import Listed, Unlisted
 from .listing_reader import ListingReader, make_document, without_surrogates
 
@@ -106,7 +106,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _missing_field(record: dict[str, Any], field: str) -> str:
-    return f"the record has no field {field!r}; it has {', '.join(list(record)[:8]) or 'none'}"
+    return f"the record has no field {field!r}; it has {first_names(list(record), 8) or 'none'}"
 
 
 def _as_text(value: Any) -> str:

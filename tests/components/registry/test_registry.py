@@ -195,7 +195,7 @@ def test_a_plugin_is_found_by_its_entry_point_and_checked_by_its_signature(insta
             (
                 "chunker.lest",
                 "chunker 'upper' has no such setting",
-                "did you mean 'least'?  (also: type, most, style, where, spread, tables, pair, kind, ...)",
+                "did you mean 'least'?  (also: type, most, style, where, spread, tables, pair, kind, 2 more)",
             ),
             id="unknown",
         ),
