@@ -109,8 +109,8 @@ def _unreadable(name: str, failed: Sequence[tuple[str, str]]) -> Iterator[Findin
         yield Finding("warn", name, f"{document}: {reason}", _EXCLUDE_HINT)
     more = len(failed) - _MAX_UNREADABLE_SHOWN
     if more > 0:
-        documents = "document" if more == 1 else "documents"
-        yield Finding("warn", name, f"{more} more {documents} cannot be read", "`rag-plugin sync --dry-run` lists them")
+        what = f"{more:,} more cannot be read"
+        yield Finding("warn", name, what, "`rag-plugin sync --dry-run` lists them")
 
 
 class _Checks:
@@ -124,6 +124,7 @@ class _Checks:
 
     def reader(self) -> Iterator[Finding]:
         from ..protocols import DocumentSource, Unlisted
+        from ..sync import documents
 
         reader = self.assembly.reader
         if not isinstance(reader, DocumentSource):
@@ -137,7 +138,7 @@ class _Checks:
             hint = f"put documents into {path}, or change reader.path or reader.include"
             yield Finding("warn", "reader", "there are no documents", hint)
         else:
-            yield Finding("ok", "reader", f"{len(self.items) - len(unreadable):,} documents")
+            yield Finding("ok", "reader", documents(len(self.items) - len(unreadable)))
 
     def encoder(self) -> Iterator[Finding]:
         from ..components.encoders.matrix import encode_queries

@@ -335,3 +335,13 @@ def test_a_disk_that_is_too_small(config: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_document_that_may_not_be_read(config: Path, documents: Path) -> None:
     (documents / "oven.txt").chmod(0)
     assert any("oven.txt" in finding.what for finding in of(findings(config), "sync", "warn"))
+
+
+def test_a_list_that_is_cut_says_how_many_more_there_are(config: Path, documents: Path) -> None:
+    for number in range(7):
+        (documents / f"broken{number}.txt").write_bytes(bytes(range(32)) * 10)
+    warnings = of(findings(config), "sync", "warn")
+    assert [finding.what.partition(":")[0] for finding in warnings[:5]] == [f"broken{n}.txt" for n in range(5)]
+    assert [(finding.what, finding.hint) for finding in warnings[5:]] == [
+        ("2 more cannot be read", "`rag-plugin sync --dry-run` lists them")
+    ]

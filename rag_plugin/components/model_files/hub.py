@@ -117,7 +117,7 @@ def without_hub(model: HubModel) -> str:
     )
     ways = (
         *(package if model.has_modules else ()),
-        f"a copied folder:   hf download {model.name} --local-dir {name}    (on a machine that reaches the hub)",
+        f"a copied folder:   hf download {model.name} --local-dir {name}    # elsewhere",
         f"                   {slot}: {{type: huggingface, model: ./{name}}}",
         f"an Ollama server:  ollama pull {ollama}",
         f"                   {slot}: {{type: ollama, model: {ollama}}}",
