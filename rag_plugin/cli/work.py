@@ -80,8 +80,9 @@ def _by_folder(names: Sequence[str]) -> Iterator[str]:
 
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
-        folder, slash, _ = name.partition("/")
-        folders[folder + slash if slash else ""].append(name)
+        scheme, separator, path = name.rpartition("://")  # an id may be a URL
+        folder, slash, _ = path.partition("/")
+        folders[scheme + separator + folder + slash if slash else ""].append(name)
     for folder, members in folders.items():
         if len(members) == 1 or (not folder and len(members) <= _MAX_LISTED):
             yield from members

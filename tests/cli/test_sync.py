@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rag_plugin.cli import cli
+from rag_plugin.cli.work import _by_folder
 from tests.conftest import MINILM, config_with_ollama
 
 BINARY = b"\x00\x01\x02\x03" * 100
@@ -131,3 +132,8 @@ def test_sync_and_search_name_the_encoder_that_is_loaded_and_no_llm(
     config_with_ollama(tmp_path, documents, "http://127.0.0.1:9")
     for command in (["sync", "--dry-run"], ["sync"], ["search", "herons"]):
         assert click.unstyle(run(*command).stderr).splitlines()[0] == f"loading {MINILM} ..."
+
+
+def test_ids_that_are_urls_are_grouped_by_server() -> None:
+    names = ["https://a.org/x/1", "https://a.org/2", "https://b.org/3", "c/4", "c/5", "6"]
+    assert list(_by_folder(names)) == ["https://a.org/  2 documents", "https://b.org/3", "c/  2 documents", "6"]

@@ -222,7 +222,11 @@ class Database(Connection):
             )
         while batch := cursor.fetchmany(size):
             if len({len(vector) for _, vector in batch}) > 1 or len(batch[0][1]) % 4:
-                raise StoreError(f"{self.path} has vectors of several lengths; run `rag-plugin verify --repair`")
+                raise StoreError(
+                    f"{self.path} has vectors of several lengths; ",
+                    python="call verify(repair=True)",
+                    shell="run `rag-plugin verify --repair`",
+                )
             vectors = np.frombuffer(b"".join(vector for _, vector in batch), dtype=np.float32)
             yield [number for number, _ in batch], vectors.reshape(len(batch), -1)
 
