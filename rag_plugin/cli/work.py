@@ -225,9 +225,11 @@ def _print_answer(response: Any, question: str, as_json: bool) -> None:
         note("no passage was found in the documents")
     stream = getattr(response, "response_gen", None)
     output = WrappedOutput()
-    for piece in stream if stream is not None else [str(response)]:
-        output.write(piece)
-    output.end()
+    try:
+        for piece in stream if stream is not None else [str(response)]:
+            output.write(piece)
+    finally:
+        output.end()  # also of an answer that breaks off
     if "quotes" in metadata:  # each with its source
         return
     click.echo()
