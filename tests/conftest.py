@@ -113,6 +113,17 @@ def config_with_ollama(folder: Path, documents: Path, url: str) -> Path:
     return path
 
 
+def config_with_hashes(folder: Path, more: str = "") -> Path:
+    """A config.yaml over ./docs with an encoder that needs no model; commands need `--allow tests`."""
+    path = folder / "config.yaml"
+    path.write_text(
+        "reader: {type: directory, path: ./docs}\n"
+        "encoder: {type: tests.faiss_store.test_crash.Hashes}\n"
+        f"store: {{type: faiss, path: ./index}}\n{more}"
+    )
+    return path
+
+
 @pytest.fixture
 def settings(tmp_path: Path, documents: Path) -> dict[str, Any]:
     """The smallest config over `documents`, as a mapping; no LLM."""

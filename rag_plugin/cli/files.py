@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from pathlib import Path
 
@@ -58,9 +57,11 @@ def config_text(offline: bool, ollama: str | None) -> str:
     if offline:
         changes.append(("model: BAAI/bge-small-en-v1.5", f"model: {OFFLINE_ENCODER}"))
     if ollama:
-        model = ollama if re.fullmatch(r"[A-Za-z][\w/-]*[.:]?\d[\w./-]*", ollama) else json.dumps(ollama)
         changes += [
-            ("llm: none\n# llm:\n#   type: ollama\n#   model: llama3.2\n", f"llm:\n  type: ollama\n  model: {model}\n"),
+            (
+                "llm: none\n# llm:\n#   type: ollama\n#   model: llama3.2\n",
+                f"llm:\n  type: ollama\n  model: {json.dumps(ollama)}\n",
+            ),
             *((f"#   # {name}:", f"  # {name}:") for name in ("base_url", "context_window", "max_tokens")),
         ]
     for old, new in changes:

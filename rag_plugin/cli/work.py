@@ -126,7 +126,7 @@ def _print_passages(hits: Sequence[NodeWithScore], as_json: bool) -> None:
     if not hits:
         note("no passage was found")
     for number, item in enumerate(hits, 1):
-        head = f"{number}. {item.score if item.score is not None else 0:.3f}  {source_of_node(item.node)}"
+        head = f"{number}. {item.score or 0:.3f}  {source_of_node(item.node)}"
         click.secho(head, bold=True)
         print_wrapped(item.node.get_content().strip(), "   ")
         click.echo()
@@ -236,4 +236,4 @@ def _print_answer(response: Any, question: str, as_json: bool) -> None:
     if response.source_nodes:
         click.secho("Sources", bold=True)
     for item in response.source_nodes:
-        click.echo(f"  {item.score if item.score is not None else 0:.3f}  {source_of_node(item.node)}")
+        click.echo(f"  {item.score or 0:.3f}  {source_of_node(item.node)}")

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from platformdirs import user_cache_dir
 
-from ..components.encoders.matrix import pack, probe, unpack
-from .space import directions
+from ..components.encoders.matrix import pack, probe, unit_rows, unpack
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -112,9 +111,9 @@ class VectorCache:
         connection.execute("DELETE FROM encoder WHERE id NOT IN (SELECT DISTINCT encoder FROM word)")
 
     def _encoder_id(self, connection: sqlite3.Connection) -> int | None:
-        direction = directions(self.probe[None, :])[0]
+        direction = unit_rows(self.probe[None, :])[0]
         for encoder_id, text in connection.execute("SELECT id, probe FROM encoder WHERE name = ?", (self.name,)):
             cached = unpack(text)
-            if cached.size == direction.size and directions(cached[None, :])[0] @ direction >= _MIN_PROBE_COSINE:
+            if cached.size == direction.size and unit_rows(cached[None, :])[0] @ direction >= _MIN_PROBE_COSINE:
                 return int(encoder_id)
         return None

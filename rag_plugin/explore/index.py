@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..components.encoders.matrix import unit_rows
 from ..errors import IndexNotBuilt, StoreError
 from ..faiss_store import FaissStore
-from .space import Piece, Space, directions
+from .space import Piece, Space
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
@@ -61,4 +62,4 @@ def document_space(nodes: Space) -> Space:
             key: value for key, value in common.items() if key in piece.metadata and piece.metadata[key] == value
         }
     pieces = tuple(Piece(name, document=name, metadata=metadata[name]) for name in rows)
-    return Space(pieces, directions(sums))
+    return Space(pieces, unit_rows(sums))

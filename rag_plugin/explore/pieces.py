@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from ..components.encoders.matrix import unit_rows
 from ..errors import QuestionError
 from .contextual import TokenVectors, token_vectors
-from .space import Piece, Space, directions, empty_space, encode, shortened
+from .space import Piece, Space, empty_space, encode, shortened
 from .spans import Span, character_spans, find_spans, sentence_spans, stripped, word_spans
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def vector_of(
             raise QuestionError(f"the encoder's tokenizer produces no tokens for {tokens.text!r}")
         spans = [(0, len(tokens.text))] if only is None else _spans(tokens, "word", only)
         means.append(tokens.means(spans).mean(axis=0))
-    return directions(np.stack(means)).mean(axis=0)
+    return unit_rows(np.stack(means)).mean(axis=0)
 
 
 def encode_concepts(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from ..components.encoders.matrix import unit_rows
 from ..errors import MissingPackage, QuestionError
-from .space import Space, directions
+from .space import Space
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def _pca(vectors: NDArray[np.float32]) -> Projection:
         axes = np.zeros_like(axes)
 
     def transform(others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        projected: NDArray[np.float64] = (directions(others).astype(np.float64) - mean) @ axes
+        projected: NDArray[np.float64] = (unit_rows(others).astype(np.float64) - mean) @ axes
         return projected
 
     return Projection("pca", centred @ axes, explained, transform)
@@ -110,6 +111,6 @@ def _umap(vectors: NDArray[np.float32]) -> Projection:
     def transform(others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.asarray(reducer.transform(directions(others)), dtype=np.float64)
+            return np.asarray(reducer.transform(unit_rows(others)), dtype=np.float64)
 
     return Projection("umap", points, None, transform)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..components.encoders.matrix import encode_documents
+from ..components.encoders.matrix import encode_documents, unit_rows
 from ..errors import ComponentError, QuestionError, has_lone_surrogate
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Space:
     @cached_property
     def directions(self) -> NDArray[np.float32]:
         """The vectors scaled to length 1, shape (len(self), dimension); zero vectors stay zero."""
-        return directions(self.vectors)
+        return unit_rows(self.vectors)
 
     def select(self, indices: Iterable[int]) -> Space:
         """The pieces at these indices, in this order."""
@@ -118,7 +118,7 @@ class Space:
         """
         if not len(self):
             raise QuestionError("there is nothing to compare with")
-        direction = directions(np.asarray(vector, dtype=np.float64)[None, :])[0]
+        direction = unit_rows(np.asarray(vector, dtype=np.float64)[None, :])[0]
         if not direction.any():
             raise QuestionError("a zero vector has no direction, so it has no neighbours")
         scores = np.clip(self.directions @ direction, -1.0, 1.0)
@@ -139,13 +139,6 @@ class Space:
 
 def empty_space() -> Space:
     return Space((), np.zeros((0, 0), dtype=np.float32))
-
-
-def directions(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Vectors scaled to length 1, row by row; zero vectors stay zero."""
-    exact = np.asarray(vectors, dtype=np.float64)  # squares of float32 could overflow
-    norms = np.linalg.norm(exact, axis=1, keepdims=True)
-    return (exact / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
 
 def encode(encoder: BaseEmbedding, texts: Sequence[str] | Sequence[Piece]) -> Space:

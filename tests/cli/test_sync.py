@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from rag_plugin.cli import cli
 from rag_plugin.cli.work import _by_folder
-from tests.conftest import MINILM, config_with_ollama
+from tests.conftest import MINILM, config_with_hashes, config_with_ollama
 
 BINARY = b"\x00\x01\x02\x03" * 100
 
@@ -22,14 +22,7 @@ pytestmark = pytest.mark.usefixtures("config")
 def config(documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config.yaml in the current folder, with an encoder that needs no model; the LLM's server does not exist."""
     monkeypatch.chdir(tmp_path)
-    file = tmp_path / "config.yaml"
-    file.write_text(
-        "reader: {type: directory, path: ./docs}\n"
-        "encoder: {type: tests.faiss_store.test_crash.Hashes}\n"
-        "store: {type: faiss, path: ./index}\n"
-        "llm: {type: ollama, model: some-llm, base_url: 'http://127.0.0.1:9'}\n"
-    )
-    return file
+    return config_with_hashes(tmp_path, "llm: {type: ollama, model: some-llm, base_url: 'http://127.0.0.1:9'}\n")
 
 
 def run(*arguments: str) -> Result:

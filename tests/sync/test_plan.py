@@ -25,6 +25,7 @@ from rag_plugin.errors import ComponentError, DocumentError, IndexMismatch
 from rag_plugin.faiss_store import FaissStore
 from rag_plugin.faiss_store.locks.writer_lock import WriterLock
 from rag_plugin.sync import SyncPlan, plan_sync
+from tests.conftest import config_with_hashes
 from tests.faiss_store.nodes import make
 from tests.fakes import Hashes
 from tests.sync.bench import NAMES, Bench, told
@@ -257,13 +258,7 @@ def test_every_plan_comes_true(
 @pytest.fixture
 def config(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    file = tmp_path / "config.yaml"
-    file.write_text(
-        "reader: {type: directory, path: ./docs}\n"
-        "encoder: {type: tests.faiss_store.test_crash.Hashes}\n"
-        "store: {type: faiss, path: ./index}\n"
-    )
-    return file
+    return config_with_hashes(tmp_path)
 
 
 def command(*arguments: str) -> Result:

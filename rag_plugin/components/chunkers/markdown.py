@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
-_MAX_HEADINGS_CHARACTERS = 1_000  # of the headings above a block
+_MAX_CHARACTERS_ABOVE_BLOCK = 1_000  # in which its headings are looked for
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _ATTRIBUTES = re.compile(r"\s*\{[^{}]*\}\s*$")
 
@@ -103,7 +103,7 @@ def markdown_breaks(text: str, blocks: list[Span], starts: NDArray[np.int64], si
         if breaks[first]:
             breaks[first] = max(breaks[first], PARAGRAPH)
         else:  # the text of a heading, which has to fit with it
-            near = max(0, first - _MAX_HEADINGS_CHARACTERS)
+            near = max(0, first - _MAX_CHARACTERS_ABOVE_BLOCK)
             begin = near + int(np.flatnonzero(np.append(True, breaks[near + 1 : first] >= LINE))[-1])
         fits = np.diff(np.searchsorted(starts, [begin, end]))[0] <= size
         inside = lines[first + 1 : end]

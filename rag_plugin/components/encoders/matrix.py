@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -57,6 +57,13 @@ def _encode_in_parts(
             progress(len(part), 0)
     assert matrix is not None
     return matrix
+
+
+def unit_rows(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Vectors scaled to length 1, row by row; zero vectors stay zero."""
+    exact = np.asarray(vectors, dtype=np.float64)  # squares of float32 could overflow
+    norms = np.linalg.norm(exact, axis=1, keepdims=True)
+    return (exact / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
 
 def probe(encoder: BaseEmbedding) -> NDArray[np.float32]:

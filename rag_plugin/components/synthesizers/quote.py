@@ -12,10 +12,9 @@ import numpy as np
 from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import BaseNode, NodeRelationship, NodeWithScore, QueryBundle, TextNode
 
-from ..chunkers.breaks import HEADING_LINE, sentence_starts
-from ..chunkers.packer import stripped
-from ..encoders.matrix import encode_documents, encode_queries
+from ..encoders.matrix import encode_documents, encode_queries, unit_rows
 from ..places import document_of, place_of, source
+from .quotable_spans import quotable_spans
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -26,17 +25,11 @@ if TYPE_CHECKING:
 
 NO_ANSWER = "The documents do not say."
 
-_MAX_QUOTE_CHARACTERS = 600  # a longer sentence is quoted from one of its lines on
 _SENTENCES_OF_CONTEXT, _MAX_CONTEXT_CHARACTERS = 2, 400
 _MIN_SHARE_OF_BEST = 0.8  # of the best sentence's score, for a further one
 _LOSS_PER_RANK, _MAX_RANKS_WITH_LOSS = 0.05, 10  # of a sentence's score, for each node ranked before its own
-_MIN_WORDS = 4  # a shorter sentence, such as a lead-in in bold, is quoted with the next one
-_FENCED_CODE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n]*\n.*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^\n]*)\n?", re.MULTILINE)
 _LAID_OUT = re.compile(r"^ {0,3}(?:`{3}|~{3}|\||[-*+] |\d+[.)] )", re.MULTILINE)
 _END = re.compile(r"[.!?…|。！？｡．`~][)\]\"'”’»」』*_]*\Z")
-_WORD = re.compile(r"[^\W\d_]{2,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 
 # Sentences about unrelated subjects. The scale of the cosine differs between encoders: a question's mean similarity to
 # these sentences is its zero (cohort normalization, as in speaker verification).
@@ -202,11 +195,11 @@ class QuoteSynthesizer(BaseSynthesizer):
         texts = [sentence.text for sentence in sentences]
         in_context = [sentence.text_in_context for sentence in sentences]
         unique = list(dict.fromkeys([*texts, *in_context]))
-        rows = dict(zip(unique, _unit(encode_documents(self._encoder, unique))))
+        rows = dict(zip(unique, unit_rows(encode_documents(self._encoder, unique))))
         if bundle.embedding is None:
-            question = _unit(encode_queries(self._encoder, [bundle.query_str]))[0]
+            question = unit_rows(encode_queries(self._encoder, [bundle.query_str]))[0]
         else:
-            question = _unit(np.asarray([bundle.embedding], dtype=np.float32))[0]
+            question = unit_rows(np.asarray([bundle.embedding], dtype=np.float32))[0]
         zero = self._unrelated(question)
         alone, with_context = (
             (np.array([rows[text] @ question for text in column]) - zero) / max(1 - zero, 1e-6)
@@ -230,13 +223,8 @@ class QuoteSynthesizer(BaseSynthesizer):
     def _unrelated(self, question: NDArray[np.float32]) -> float:
         """The mean cosine similarity of a question to unrelated sentences."""
         if self._cohort is None:
-            self._cohort = _unit(encode_documents(self._encoder, _COHORT))
+            self._cohort = unit_rows(encode_documents(self._encoder, _COHORT))
         return float((self._cohort @ question).mean())
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
 
 
 def _sentences(nodes: Sequence[BaseNode]) -> Iterator[_Sentence]:
@@ -270,52 +258,6 @@ def _lacks_end(text: str, start: int, end: int) -> bool:
     """Whether a span looks like the start of a sentence in a paragraph; an item or a line of its own may end anyhow."""
     is_own_line = "\n" not in text[start:end] and not text[:start].rpartition("\n")[2].strip()
     return not (is_own_line or _LAID_OUT.match(text, start) or _END.search(text, start, end))
-
-
-def quotable_spans(text: str, *, follows: bool = False) -> Iterator[tuple[int, int]]:
-    """Spans of sentences, list items, table rows and code blocks in characters; headings are left out.
-
-    Args:
-        text: The text of a node.
-        follows: Whether other text precedes the node, which may then start inside of a code block.
-    """
-    codes = [match.span() for match in _FENCED_CODE.finditer(text)]
-    fences = list(_FENCE.finditer(text))
-    if follows and len(fences) % 2 and not fences[0].group(2):
-        rest = fences[0].end()
-        codes = [(0, rest), *(match.span() for match in _FENCED_CODE.finditer(text, rest))]
-    starts = {0, *(bound for code in codes for bound in code)}
-    starts.update(start for start in sentence_starts(text) if not any(begin < start < end for begin, end in codes))
-    bounds = [*sorted(start for start in starts if start < len(text)), len(text)]
-    begin: int | None = None
-    for start, end in zip(bounds, bounds[1:]):
-        while heading := None if (start, end) in codes else HEADING_LINE.match(text, start, end):
-            if begin is not None:
-                yield from _with_words(text, begin, start)
-            start, begin = heading.end(), None
-        begin = start if begin is None else begin
-        part = text[begin:end]
-        is_lead_in = part.rstrip().endswith(":") or len(_TOKEN.findall(part)) < _MIN_WORDS
-        is_block = part.lstrip().startswith("|") or any(end == stop for _, stop in codes)
-        if is_lead_in and not is_block and end < len(text):
-            continue
-        yield from _with_words(text, begin, end)
-        begin = None
-
-
-def _with_words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    for span in _short(text, start, end):
-        if _WORD.search(text, *span):
-            yield stripped(text, span)
-
-
-def _short(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    while end - start > _MAX_QUOTE_CHARACTERS:
-        cut = max(text.rfind(space, start, start + _MAX_QUOTE_CHARACTERS) for space in "\n ") + 1
-        cut = cut if cut > start else start + _MAX_QUOTE_CHARACTERS
-        yield start, cut
-        start = cut
-    yield start, end
 
 
 # ---------------------------------------------------------------------- the answer

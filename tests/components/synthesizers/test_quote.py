@@ -16,7 +16,8 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from rag_plugin import build_engine
 from rag_plugin.components.encoders.components import huggingface
 from rag_plugin.components.synthesizers import components
-from rag_plugin.components.synthesizers.quote import NO_ANSWER, quotable_spans
+from rag_plugin.components.synthesizers.quotable_spans import quotable_spans
+from rag_plugin.components.synthesizers.quote import NO_ANSWER
 from tests.conftest import MINILM
 
 GUIDE = """# The mill
