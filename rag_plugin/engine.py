@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from .components.llms.errors import llm_error
+from .components.assembly import Assembly, check_slots
+from .components.llms.errors import llm_errors
 from .components.llms.finish_reasons import finish_reasons
 from .components.llms.no_llm import NoLLM
 from .components.notebook import MarkdownResponse, markdown_table
@@ -25,12 +25,13 @@ from .sync import sync as run_sync
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.base.embeddings.base import BaseEmbedding
-    from llama_index.core.chat_engine import CondensePlusContextChatEngine
+    from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.chat_engine.types import BaseChatEngine
     from llama_index.core.llms import LLM
+    from llama_index.core.readers.base import BaseReader
+    from llama_index.core.schema import BaseNode, Document
     from llama_index.core.tools import QueryEngineTool
     from llama_index.core.vector_stores.types import BasePydanticVectorStore
-
-    from .components.assembly import Assembly
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ def build_engine(
     overrides: Mapping[str, Any] | None = None,
     allow: Collection[str] = (),
     sync: Literal["auto", "never"] = "auto",
+    documents: Sequence[Document] | None = None,
+    nodes: Sequence[BaseNode] | None = None,
+    callback_manager: CallbackManager | None = None,
     **parts: Any,
 ) -> RagEngine:
     """Build a query engine from a config.
@@ -52,9 +56,13 @@ def build_engine(
         overrides: Single settings to change, by dotted path: `{"llm.model": "qwen3"}`.
         allow: Packages, besides llama_index, whose classes the config may name by path.
         sync: `auto` brings the store in line with the documents first; `never` opens the index unchanged.
+        documents: Documents in place of the reader's; the store holds exactly these after the sync.
+        nodes: Nodes in place of the reader's documents, as they are; those with an `embedding` are not encoded.
+        callback_manager: For all parts, such as an app's `Settings.callback_manager`.
         parts: Ready LlamaIndex objects by slot name (`llm=my_llm`, `rerankers=[...]`); they replace the config's.
 
     Raises:
+        TypeError: There is no such slot, or `reader`, `documents` and `nodes` are more than one.
         ConfigError: With all problems of the config.
         ComponentError: A part cannot be built.
         IndexNotBuilt: `sync="never"`, and no sync was ever completed.
@@ -62,24 +70,41 @@ def build_engine(
     """
     if sync not in ("auto", "never"):
         raise ValueError(f"sync is 'auto' or 'never', not {sync!r}")
+    check_slots(parts)
+    if documents is not None or nodes is not None:
+        parts["reader"] = _given_reader(documents, nodes, parts)
     checked = load_config(config, overrides=overrides, allow=allow, provided=tuple(parts))
-    engine, report = open_engine(checked, parts, sync=sync == "auto")
+    engine, report = open_engine(checked, parts, sync=sync == "auto", callback_manager=callback_manager)
     if report is not None:
         _warn_of_failed(report)
     return engine
 
 
 def open_engine(
-    config: Config, parts: Mapping[str, Any] | None = None, *, sync: bool
+    config: Config,
+    parts: Mapping[str, Any] | None = None,
+    *,
+    sync: bool,
+    callback_manager: CallbackManager | None = None,
 ) -> tuple[RagEngine, SyncReport | None]:
     """An engine, and the report of the sync if there was one; as `build_engine`, without its warnings."""
-    assembly, report = config.assemble(parts), None
+    assembly, report = config.assemble(parts, callback_manager), None
     if assembly.has("store") and assembly.has("encoder"):
         if not sync:
             check_index(assembly)
         elif assembly.has("reader"):
             report = run_sync(assembly, config.sync)
     return RagEngine(config, assembly), report
+
+
+def _given_reader(
+    documents: Sequence[Document] | None, nodes: Sequence[BaseNode] | None, parts: Mapping[str, Any]
+) -> BaseReader:
+    from .components.readers.given import GivenDocuments, GivenNodes
+
+    if "reader" in parts or (documents is not None and nodes is not None):
+        raise TypeError("pass one of reader, documents and nodes")
+    return GivenDocuments(documents) if documents is not None else GivenNodes(nodes or ())
 
 
 class RagEngine(RetrieverQueryEngine):
@@ -97,6 +122,10 @@ class RagEngine(RetrieverQueryEngine):
             node_postprocessors=list(assembly.rerankers),
             callback_manager=assembly.callback_manager,
         )
+
+    def __reduce__(self) -> tuple[type[RagEngine], tuple[Config, Assembly]]:
+        """Pickled and copied as its config and its ready parts; the index stays where it is."""
+        return type(self), (self.config, self._assembly)
 
     def __repr__(self) -> str:
         return f"<RagEngine {self.config.name!r}>"
@@ -145,6 +174,14 @@ class RagEngine(RetrieverQueryEngine):
 
     # ------------------------------------------------------------------ questions
 
+    def query(self, str_or_query_bundle: QueryBundle | str) -> RESPONSE_TYPE:
+        """The answer to a question, with its sources."""
+        return super().query(_question(str_or_query_bundle))
+
+    async def aquery(self, str_or_query_bundle: QueryBundle | str) -> RESPONSE_TYPE:
+        """As `query`."""
+        return await super().aquery(_question(str_or_query_bundle))
+
     def retrieve(self, query_bundle: QueryBundle | str) -> list[NodeWithScore]:
         """The nodes for a question after all rerankers, best first."""
         return super().retrieve(_question(query_bundle))
@@ -155,9 +192,8 @@ class RagEngine(RetrieverQueryEngine):
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         self._require_llm()
-        _question(query_bundle)
         reasons: list[str] = []
-        with self._llm_errors(), finish_reasons(reasons):
+        with llm_errors(self.llm), finish_reasons(reasons):
             try:
                 response = super()._query(query_bundle)
             except ContextOverflow:
@@ -168,9 +204,8 @@ class RagEngine(RetrieverQueryEngine):
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         self._require_llm()
-        _question(query_bundle)
         reasons: list[str] = []
-        with self._llm_errors(), finish_reasons(reasons):
+        with llm_errors(self.llm), finish_reasons(reasons):
             if self.config.uses_llm and isinstance(self.llm, ServerContext):
                 await self.llm.aget_context_window()  # LlamaIndex reads it where a request would block the event loop
             try:
@@ -185,16 +220,6 @@ class RagEngine(RetrieverQueryEngine):
         injected = "synthesizer" in self._assembly.injected
         if not injected and self.config.uses_llm and isinstance(self.llm, NoLLM):
             raise MissingLLM
-
-    @contextmanager
-    def _llm_errors(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except Exception as error:  # clients of LLM servers raise their own exceptions
-            translated = llm_error(self.llm, error)
-            if translated is None:
-                raise
-            raise translated from error
 
     def _finished(self, response: RESPONSE_TYPE, question: QueryBundle, reasons: list[str]) -> RESPONSE_TYPE:
         """The response with its finish reason. A streamed response fails or ends later, while it is read."""
@@ -212,7 +237,7 @@ class RagEngine(RetrieverQueryEngine):
         self, response: StreamingResponse, stream: Any, question: QueryBundle, reasons: list[str]
     ) -> Generator[str, None, None]:
         has_started = False
-        with self._llm_errors():
+        with llm_errors(self.llm):
             while True:
                 try:
                     with finish_reasons(reasons):
@@ -234,7 +259,7 @@ class RagEngine(RetrieverQueryEngine):
         self, response: AsyncStreamingResponse, stream: Any, question: QueryBundle, reasons: list[str]
     ) -> AsyncGenerator[str, None]:
         has_started = False
-        with self._llm_errors():
+        with llm_errors(self.llm):
             while True:
                 try:
                     with finish_reasons(reasons):
@@ -277,35 +302,30 @@ class RagEngine(RetrieverQueryEngine):
 
         return QueryEngineTool.from_defaults(query_engine=self, name=name, description=description, **settings)
 
-    def as_chat_engine(self, *, token_limit: int | None = None, **settings: Any) -> CondensePlusContextChatEngine:
-        """A chat engine over the documents, with memory.
-
-        LLM, encoder and retriever are this engine's. LlamaIndex's chat engine packs its prompts by
-        `Settings.prompt_helper` if an application has set one.
+    def as_chat_engine(
+        self, chat_mode: str = "condense_plus_context", *, token_limit: int | None = None, **settings: Any
+    ) -> BaseChatEngine:
+        """A chat engine over the documents, with memory and this engine's parts.
 
         Args:
+            chat_mode: A `ChatMode` of LlamaIndex: `condense_plus_context`, `condense_question`, `context` or `simple`.
             token_limit: How many tokens of the conversation are kept; unset, half the LLM's context.
-            settings: Other arguments of `CondensePlusContextChatEngine`.
+            settings: Other arguments of the chat engine, such as `system_prompt` or `memory`.
+
+        Raises:
+            MissingLLM: The config has no LLM.
+            ValueError: There is no such mode.
         """
-        from llama_index.core.chat_engine import CondensePlusContextChatEngine
-        from llama_index.core.memory import ChatMemoryBuffer
+        from .components.chat_engines import new_chat_engine
 
-        from .components.llms.prompt_helpers import llm_tokenizer
-
-        if isinstance(self.llm, NoLLM):
-            raise MissingLLM
-        limit = token_limit or self.llm.metadata.context_window // 2
-        memory = ChatMemoryBuffer.from_defaults(token_limit=limit, tokenizer_fn=llm_tokenizer(self.llm))
-        # Not from_defaults, which uses the callback manager of the global Settings.
-        return CondensePlusContextChatEngine(
-            **{
-                "retriever": self.retriever,
-                "llm": self.llm,
-                "memory": memory,
-                "node_postprocessors": self._node_postprocessors,
-                "callback_manager": self.callback_manager,
-                **settings,
-            }
+        defaults = {"node_postprocessors": self._node_postprocessors, "callback_manager": self.callback_manager}
+        return new_chat_engine(
+            chat_mode,
+            llm=self.llm,
+            retriever=self.retriever,
+            query_engine=lambda: self,
+            token_limit=token_limit,
+            **{**defaults, **settings},
         )
 
 

@@ -136,8 +136,8 @@ def test_a_part_of_the_wrong_kind_is_refused(settings: dict[str, Any], minilm: A
 
 
 def test_an_unknown_slot_is_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="there is no slot 'embedder'; ready objects go into: reader, chunker"):
-        build_engine(settings, embedder=MockLLM())
+    with pytest.raises(TypeError, match="there is no slot 'oracle'; ready objects go into: reader, chunker"):
+        build_engine(settings, oracle=MockLLM())
 
 
 def test_sync_is_auto_or_never(settings: dict[str, Any]) -> None:
@@ -506,3 +506,31 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence(settings: dict[str, 
     streaming = build_engine(settings, overrides={"synthesizer.streaming": True}, encoder=minilm)
     with pytest.raises(rag_plugin.LLMError, match="no Ollama server can be reached"):
         list(streaming.query("heron?").response_gen)
+
+
+# ---------------------------------------------------------------------------------- scores of hybrid search
+
+
+def test_a_cutoff_on_the_vector_score_of_hybrid_hits(write: Any, documents: Path, minilm: Any) -> None:
+    path = write(
+        """
+        reader: {type: directory, path: ./docs}
+        store: {type: faiss, path: ./index}
+        retriever: {type: hybrid}
+        rerankers:
+          - type: similarity_cutoff
+            cutoff: 0.4
+            on: vector
+        """
+    )
+    engine = build_engine(path, encoder=minilm)
+    (found,) = engine.retrieve("What does a heron eat?")
+    assert found.node.ref_doc_id == "birds/heron.md"
+    unrelated = "Which parliament ratified the treaty?"
+    assert engine.retrieve(unrelated) == []
+    on_score = build_engine(path, overrides={"rerankers.0.on": "score"}, encoder=minilm)
+    assert on_score.retrieve(unrelated)[0].score >= 0.4  # type: ignore[operator]
+    vector = build_engine(path, overrides={"retriever.type": "vector"}, encoder=minilm)
+    assert [item.node.ref_doc_id for item in vector.retrieve("What does a heron eat?")] == ["birds/heron.md"]
+    with pytest.raises(ConfigError, match=r"rerankers\[0\].on: the retriever 'lexical' computes no similarity"):
+        build_engine(path, overrides={"retriever.type": "lexical"}, encoder=minilm)

@@ -162,6 +162,7 @@ LAYERS = [
     ["components.encoders"],
     ["components.chunkers", "components.readers", "components.llms"],
     ["components.stores", "components.retrievers", "components.rerankers", "components.synthesizers"],
+    ["components.chat_engines", "components.engine_index"],
     ["components.assembly"],
     ["config"],
     ["sync"],

@@ -126,10 +126,18 @@ def _print_passages(hits: Sequence[NodeWithScore], as_json: bool) -> None:
     if not hits:
         note("no passage was found")
     for number, item in enumerate(hits, 1):
-        head = f"{number}. {item.score or 0:.3f}  {source_of_node(item.node)}"
+        head = f"{number}. {_scores(item)}  {source_of_node(item.node)}"
         click.secho(head, bold=True)
         print_wrapped(item.node.get_content().strip(), "   ")
         click.echo()
+
+
+def _scores(item: NodeWithScore) -> str:
+    """The score of a hit, and of a hybrid hit the two scores that it was made of."""
+    metadata, score = item.node.metadata, f"{item.score or 0:.3f}"
+    if "vector_score" not in metadata:
+        return score
+    return f"{score} (vector {metadata['vector_score']:.3f}, BM25 {metadata['lexical_score']:.2f})"
 
 
 @cli.command()

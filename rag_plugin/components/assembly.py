@@ -6,9 +6,9 @@ and that by a remote default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import ComponentError, RagPluginError
 from ..source import redact
@@ -35,28 +35,44 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class CheckedConfig(Protocol):
+    """What an assembly needs of a `Config`."""
+
+    @property
+    def sections(self) -> Sections: ...
+
+
 class Assembly:
     """The parts of one engine.
 
     Args:
-        sections: The sections of a checked config.
+        config: The checked config.
         parts: Ready LlamaIndex objects by section name (`rerankers` is a list); they replace the config's.
+        callback_manager: Of all parts; None: that of a ready LLM or encoder, else a new one.
 
     Raises:
         TypeError: There is no such slot.
         ComponentError: A ready object is not of its slot's base class.
     """
 
-    def __init__(self, sections: Sections, parts: Mapping[str, Any] | None = None) -> None:
-        self.sections = sections
+    def __init__(
+        self,
+        config: CheckedConfig,
+        parts: Mapping[str, Any] | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        self.config, self.sections = config, config.sections
+        self._callback_manager = callback_manager
         self.injected = dict(parts or {})
-        unknown = sorted(self.injected.keys() - SECTIONS.keys())
-        if unknown:
-            raise TypeError(f"there is no slot {unknown[0]!r}; ready objects go into: {', '.join(SECTIONS)}")
+        check_slots(self.injected)
         for name, part in self.injected.items():
             for item in part if name == "rerankers" else [part]:
                 _check_base_class(SECTIONS[name].name, item)
         self._in_progress: list[str] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Parts are built again where they are used; the config holds ${NAME} in place of secrets.
+        return type(self), (self.config, self.injected, self._callback_manager)
 
     def has(self, name: str) -> bool:
         """Whether a section or a ready object exists for this slot."""
@@ -106,7 +122,9 @@ class Assembly:
 
     @cached_property
     def callback_manager(self) -> CallbackManager:
-        """The manager of a ready LLM or encoder, else a new one."""
+        """The given manager, else that of a ready LLM or encoder, else a new one."""
+        if self._callback_manager is not None:
+            return self._callback_manager
         from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
         from .encoders.tokens import estimated_tokens
@@ -122,6 +140,13 @@ class Assembly:
         manager = CallbackManager([TokenCountingHandler(tokenizer=estimated_tokens)])
         manager.handlers = []
         return manager
+
+    @property
+    def encoder_callback_manager(self) -> CallbackManager:
+        """The given manager, else the encoder's own if it is a ready object, else `callback_manager`."""
+        if self._callback_manager is None and "encoder" in self.injected:
+            return self.encoder.callback_manager
+        return self.callback_manager
 
     @cached_property
     def prompt_helpers(self) -> tuple[PromptHelper, ChatPromptHelper]:
@@ -142,18 +167,9 @@ class Assembly:
     @cached_property
     def index(self) -> VectorStoreIndex:
         """The LlamaIndex index over the store."""
-        from llama_index.core import StorageContext, VectorStoreIndex
+        from .engine_index import EngineIndex
 
-        from .chunkers.document_splitter import LazyDocumentSplitter
-
-        manager = self.encoder.callback_manager if "encoder" in self.injected else self.callback_manager
-        return VectorStoreIndex(
-            nodes=[],
-            embed_model=self.encoder,
-            storage_context=StorageContext.from_defaults(vector_store=self.store),
-            callback_manager=manager,
-            transformations=[LazyDocumentSplitter(self.new_splitter)],
-        )
+        return EngineIndex(self)
 
     @cached_property
     def sync_store(self) -> SyncStore:
@@ -165,12 +181,17 @@ class Assembly:
 
     def new_splitter(self) -> DocumentSplitter:
         """A new splitter: it counts the nodes that it truncates."""
-        from .chunkers.document_splitter import DocumentSplitter
+        from .chunkers.document_splitter import DocumentSplitter, GivenNodeSplitter
         from .encoders.tokens import max_input_tokens, tokens_of
+        from .readers.given import GivenNodes
 
+        tokens, limit = tokens_of(self.encoder), max_input_tokens(self.encoder)
+        given = self.injected.get("reader")
+        if isinstance(given, GivenNodes):
+            return GivenNodeSplitter(given.nodes, tokens, limit)
         section = self.sections["chunker"]
         assert isinstance(section, Section)
-        return DocumentSplitter(self.chunker, tokens_of(self.encoder), max_input_tokens(self.encoder), **section.common)
+        return DocumentSplitter(self.chunker, tokens, limit, **section.common)
 
     # ------------------------------------------------------------------ building
 
@@ -208,6 +229,18 @@ class Assembly:
             ) from error
         _check_base_class(section.slot, part)
         return part
+
+
+def check_slots(names: Iterable[str]) -> None:
+    """Check the names of ready objects.
+
+    Raises:
+        TypeError: There is no such slot.
+    """
+    for name in names:
+        if name not in SECTIONS:
+            meant = next((f"did you mean {key!r}? " for key, slot in SECTIONS.items() if name in slot.synonyms), "")
+            raise TypeError(f"there is no slot {name!r}; {meant}ready objects go into: {', '.join(SECTIONS)}")
 
 
 def _check_base_class(slot: str, part: Any) -> None:

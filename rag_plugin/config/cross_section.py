@@ -14,7 +14,18 @@ _LEXICAL_MODES = ("text_search", "sparse", "hybrid", "lexical")
 def contradictions(sections: Sections) -> Iterator[tuple[Node, str, str, str]]:
     """(node, path, message, hint) of each contradiction."""
     store, retriever = sections["store"], sections["retriever"]
-    if not isinstance(store, Section) or not isinstance(retriever, Section) or store.type != "faiss":
+    if not isinstance(store, Section) or not isinstance(retriever, Section):
+        return
+    rerankers = sections["rerankers"]
+    for number, section in enumerate(rerankers if isinstance(rerankers, tuple) else ()):
+        if (
+            section.type == "similarity_cutoff"
+            and section.settings.get("on") == "vector"
+            and retriever.type == "lexical"
+        ):
+            message, hint = "the retriever 'lexical' computes no similarity of vectors", "remove it, or use hybrid"
+            yield section.raw.entries["on"].node, f"rerankers[{number}].on", message, hint
+    if store.type != "faiss":
         return
     key = "vector_store_query_mode"  # of LlamaIndex's own retrievers
     mode = retriever.settings.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -80,3 +81,20 @@ def _source(config: Config) -> Source:
         nodes["sync"] = config.sync.raw
     entries = {key: Entry(node.location, node) for key, node in nodes.items()}
     return Source(config.name, MappingNode(entries, SourceLocation(config.name), Path.cwd()))
+
+
+def _reduce(config: Config) -> tuple[Any, ...]:
+    # As `to_yaml`: with ${NAME} in place of values from the environment, which hold the secrets.
+    from .dump import to_data
+
+    data = to_data({**config.sections, "sync": config.sync})
+    return _restore, (data, config.name, config.allow, config.provided)
+
+
+def _restore(data: dict[str, Any], name: str, allow: tuple[str, ...], provided: tuple[str, ...]) -> Config:
+    config = load_config(data, allow=allow, provided=provided)
+    config.name = name
+    return config
+
+
+copyreg.pickle(Config, _reduce)  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ from ..errors import ComponentError
 from .sync_settings import SyncSettings
 
 if TYPE_CHECKING:
+    from llama_index.core.callbacks import CallbackManager
+
     from ..components.assembly import Assembly
 
 
@@ -79,11 +81,13 @@ class Config:
 
         return to_yaml({**self.sections, "sync": self.sync}, origins=origins)
 
-    def assemble(self, parts: Mapping[str, Any] | None = None) -> Assembly:
+    def assemble(
+        self, parts: Mapping[str, Any] | None = None, callback_manager: CallbackManager | None = None
+    ) -> Assembly:
         """The parts of this config, built on first use; `parts` are ready objects by slot name."""
         from ..components.assembly import Assembly
 
-        return Assembly(self.sections, parts)
+        return Assembly(self, parts, callback_manager)
 
     def build(self, slot: str, **parts: Any) -> Any:
         """Build one part, and only what it needs.

@@ -191,6 +191,11 @@ class IndexDirectory:
         kept = [position for position, row in enumerate(rows) if row in nodes]
         return [nodes[rows[position]] for position in kept], vectors[kept]
 
+    def vectors(self, rows: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """The exact vectors of these rows, shape (dimension,) each, without those of removed rows."""
+        with self.reading() as (database, _):
+            return {} if database is None else database.vectors_by_row(rows)
+
     def count(self) -> int:
         with self.reading() as (database, live):
             return 0 if live is None else int(database.count("node", live))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import json
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -24,11 +25,11 @@ from numpy.typing import NDArray
 from ..errors import StoreError
 from .directory import IndexDirectory
 from .filters import restricts
-from .search import search
+from .search import EMBEDDINGS, search
 from .settings import FaissSettings
 from .sqlite.commit_position import CommitPosition
-from .sqlite.database import Database
-from .sqlite.node_rows import from_row, to_rows
+from .sqlite.database import Database, StoredNode
+from .sqlite.node_rows import add_hidden_metadata, from_row, to_rows
 from .sync_store import SyncStoreMixin
 from .vectors.faiss_index import IndexSpec
 
@@ -97,6 +98,21 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
     def class_name(cls) -> str:
         return "FaissStore"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as its path and settings; both stores share the directory."""
+        return _restore, (self.to_dict(),)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> FaissStore:
+        return _restore(self.to_dict())
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Path and settings as JSON data, for `from_dict`."""
+        return {
+            "class_name": self.class_name(),
+            "path": str(self.path),
+            **self.model_dump(include={*FaissSettings.model_fields}),
+        }
+
     @property
     def client(self) -> Any:
         """The FAISS index, or None before the first vector. It is derived: changes to it are lost."""
@@ -132,10 +148,8 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Remove the nodes with these ids that pass the filters; at least one of the two is required."""
-        if node_ids is None and not restricts(filters):
-            raise StoreError("delete_nodes needs node ids or filters; clear() removes everything")
-        if self._directory.exists():
+        """Remove the nodes with these ids that pass the filters; without both, nothing."""
+        if (node_ids is not None or restricts(filters)) and self._directory.exists():
             with self._directory.lock.held():
                 rows = self._directory.rows(node_ids, filters)
                 with self._directory.transaction() as database:
@@ -154,9 +168,30 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
             with self._directory.transaction() as database:
                 database.clear_cache()
 
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """The nodes with these ids, in their order, that pass the filters; without arguments, all nodes."""
-        return [from_row(row) for row in self._directory.nodes(node_ids, filters)]
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        *,
+        include_embeddings: bool = False,
+    ) -> list[BaseNode]:
+        """The nodes with these ids, in their order, that pass the filters; without arguments, all nodes.
+
+        Args:
+            node_ids: The ids; None: all.
+            filters: Conditions on the metadata.
+            include_embeddings: Set `embedding` of the nodes to their exact vectors.
+        """
+        return self._nodes(self._directory.nodes(node_ids, filters), include_embeddings)
+
+    def _nodes(self, rows: Sequence[StoredNode], include_embeddings: bool) -> list[BaseNode]:
+        nodes = [from_row(row) for row in rows]
+        if include_embeddings:
+            vectors = self._directory.vectors([row[0] for row in rows])
+            for node, row in zip(nodes, rows):
+                if row[0] in vectors:  # else removed meanwhile
+                    node.embedding = vectors[row[0]].tolist()
+        return nodes
 
     def nodes_with_vectors(self) -> tuple[list[BaseNode], NDArray[np.float32]]:
         """All nodes in the order they were written, and their exact vectors, of the same commit.
@@ -170,25 +205,34 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The best hits of a query.
 
-        All fields of the query are supported: `similarity_top_k`, `node_ids` and `doc_ids` (empty lists do not
-        restrict, since LlamaIndex's own retrievers send them), `filters`, and the modes DEFAULT (vector search),
-        TEXT_SEARCH and SPARSE (BM25), HYBRID (fusion of both; `alpha` is the weight of vector search, `sparse_top_k`
-        the number of BM25 hits, `hybrid_top_k` the number of results) and MMR (`mmr_threshold`: 0 for maximal
-        diversity, 1 for none).
+        All fields of the query are supported: `similarity_top_k`, `node_ids` (an empty list does not restrict, since
+        LlamaIndex's own retrievers send it), `doc_ids` (an empty list allows nothing), `filters`, and the modes DEFAULT
+        (vector search), TEXT_SEARCH and SPARSE (BM25; `sparse_top_k` before `similarity_top_k`), HYBRID (fusion of
+        both; `alpha` is the weight of vector search, `sparse_top_k` the number of BM25 hits, `hybrid_top_k` the number
+        of results) and MMR (`mmr_threshold`: 0 for maximal diversity, 1 for none). A query without a vector that is
+        restricted by filters or ids returns what they allow, in the order of writing and without scores.
+
+        The metadata of hybrid hits has the two scores that were fused, `vector_score` and `lexical_score`, excluded
+        from encoding and prompts.
 
         Args:
             query: The query.
             kwargs: `fusion`: `relative_score` or `reciprocal_rank`, for HYBRID; `mmr_prefetch_k`: the number of
-                candidates for MMR, by default four times `similarity_top_k`.
+                candidates for MMR, by default four times `similarity_top_k`; `mmr_threshold`: instead of the query's;
+                `include_embeddings`: set `embedding` of the nodes to their exact vectors.
 
         Raises:
             UnsupportedQuery: The mode is not supported, or needs the BM25 index and there is none.
             StoreError: The query lacks its vector or text, or has a vector that does not fit the index.
         """
+        include_embeddings = kwargs.pop(EMBEDDINGS, False)
         hits = search(self._directory, query, kwargs)
-        nodes = [from_row(row) for row, _ in hits]
+        nodes = self._nodes([hit.node for hit in hits], include_embeddings)
+        for node, hit in zip(nodes, hits):
+            add_hidden_metadata(node, vector_score=hit.vector_score, lexical_score=hit.lexical_score)
+        scores = [hit.score for hit in hits if hit.score is not None]
         return VectorStoreQueryResult(
-            nodes=nodes, similarities=[score for _, score in hits], ids=[node.node_id for node in nodes]
+            nodes=nodes, similarities=scores if len(scores) == len(hits) else None, ids=[node.node_id for node in nodes]
         )
 
     async_add = _in_a_thread(add)
@@ -197,6 +241,21 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
     aclear = _in_a_thread(clear)
     aget_nodes = _in_a_thread(get_nodes)
     aquery = _in_a_thread(query)
+
+    def persist(self, persist_path: str, fs: Any = None) -> None:
+        """Write a note in place of LlamaIndex's file: every commit is in the index directory already.
+
+        `StorageContext.from_defaults(persist_dir=...)` reads that file where no `vector_store` is passed, as numbers:
+        the note is what its error then says.
+        """
+        note = f"pass vector_store=engine.store to StorageContext.from_defaults: the index is in {self.path}"
+        data = json.dumps({"embedding_dict": {"": [note]}})
+        if fs is not None:
+            with fs.open(persist_path, "w") as file:
+                file.write(data)
+            return
+        Path(persist_path).parent.mkdir(parents=True, exist_ok=True)
+        Path(persist_path).write_text(data, encoding="utf-8")
 
     # ------------------------------------------------------------------ the directory
 
@@ -268,6 +327,10 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
     def __bool__(self) -> bool:
         # LlamaIndex writes `vector_store or default`: an empty store must not be replaced.
         return True
+
+
+def _restore(data: dict[str, Any]) -> FaissStore:
+    return FaissStore.from_dict(data)
 
 
 # The signature of the constructor lists the settings in place of `**settings`.

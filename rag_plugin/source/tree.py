@@ -54,6 +54,9 @@ class Template(str):
         template.quoted = quoted
         return template
 
+    def __getnewargs__(self) -> tuple[str, bool]:  # type: ignore[override]
+        return str(self), self.quoted
+
 
 @dataclass(frozen=True)
 class ListNode:

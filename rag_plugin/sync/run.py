@@ -234,10 +234,10 @@ class _Run:
     # ------------------------------------------------------------------ encoding
 
     def _encode(self, nodes: Sequence[BaseNode], generation: int) -> dict[str, bytes]:
-        """Set the vector of each node; returns the text keys by node id."""
+        """Set the vector of each node that has none; returns the text keys of those by node id."""
         from ..components.encoders.matrix import encode_documents
 
-        texts = encoded_texts(nodes)
+        texts = encoded_texts([node for node in nodes if node.embedding is None])
         keys = {text: text_key(text) for text in texts.values()}
         vectors = self._store.vectors_by_key(generation, list(keys.values()))
         vectors.update((key, self._previous[key]) for key in keys.values() if key in self._previous)
@@ -249,7 +249,8 @@ class _Run:
         self._show("")
         self._previous = vectors
         for node in nodes:
-            node.embedding = vectors[keys[texts[node.node_id]]].tolist()
+            if node.node_id in texts:
+                node.embedding = vectors[keys[texts[node.node_id]]].tolist()
         return {node_id: keys[text] for node_id, text in texts.items()}
 
     def _progress(self, total: int) -> Callable[[int, int], None]:

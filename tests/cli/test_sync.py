@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -130,3 +131,11 @@ def test_sync_and_search_name_the_encoder_that_is_loaded_and_no_llm(
 def test_ids_that_are_urls_are_grouped_by_server() -> None:
     names = ["https://a.org/x/1", "https://a.org/2", "https://b.org/3", "c/4", "c/5", "6"]
     assert list(_by_folder(names)) == ["https://a.org/  2 documents", "https://b.org/3", "c/  2 documents", "6"]
+
+
+def test_search_shows_the_scores_that_a_hybrid_score_is_made_of(documents: Path) -> None:
+    done = run("search", "herons", "--set", "retriever.type=hybrid")
+    assert re.search(r"^1\. \d\.\d{3} \(vector 0?-?\d?\.\d{3}, BM25 \d+\.\d\d\)  ", done.stdout, re.MULTILINE)
+    (first, *_) = json.loads(run("search", "herons", "--json", "--set", "retriever.type=hybrid").stdout)
+    assert {"vector_score", "lexical_score"} <= first["metadata"].keys()
+    assert "vector" not in run("search", "herons").stdout.partition("\n")[0]

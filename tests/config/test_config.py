@@ -702,7 +702,7 @@ def test_to_yaml_has_every_setting_of_every_section() -> None:
     config = load(BASE + "rerankers: [{type: similarity_cutoff, cutoff: 0.25}]\n")
     data = YAML(typ="safe", pure=True).load(config.to_yaml())
     assert data["encoder"]["batch_size"] == "auto"
-    assert data["rerankers"] == [{"type": "similarity_cutoff", "cutoff": 0.25}]
+    assert data["rerankers"] == [{"type": "similarity_cutoff", "cutoff": 0.25, "on": "score"}]
     for name, part in config.sections.items():
         if name == "rerankers":
             continue

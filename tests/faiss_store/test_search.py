@@ -97,10 +97,10 @@ def test_top_k_cuts_a_search_by_words(many: FaissStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sparse_top_k", "expected"), [(None, 5), (2, 2), (5, 5), (50, 5)], ids=["unset", "fewer", "as many", "more"]
+    ("sparse_top_k", "expected"), [(None, 5), (2, 2), (5, 5), (50, 50)], ids=["unset", "fewer", "as many", "more"]
 )
 @pytest.mark.parametrize("mode", ["text_search", "sparse"])
-def test_sparse_top_k_never_gives_more_than_similarity_top_k(
+def test_sparse_top_k_is_how_many_lexical_hits_there_are(
     many: FaissStore, mode: str, sparse_top_k: int | None, expected: int
 ) -> None:
     result = many.query(by_words("meadow", 5, mode, sparse_top_k=sparse_top_k))
@@ -515,7 +515,8 @@ def test_mmr_gives_all_there_is_once(many: FaissStore) -> None:
 # ---------------------------------------------------------------------------------- restrictions in every mode
 
 RESTRICTIONS: dict[str, tuple[dict[str, Any], Callable[[int], bool]]] = {
-    "nothing": ({"node_ids": [], "doc_ids": []}, lambda n: True),
+    "no node ids": ({"node_ids": []}, lambda n: True),
+    "no documents": ({"doc_ids": []}, lambda n: False),
     "ids": ({"node_ids": ["n1", "n2", "n30", "n399", "unknown"]}, lambda n: n in (1, 2, 30, 399)),
     "documents": ({"doc_ids": ["d1", "d4", "unknown"]}, lambda n: n % 5 in (1, 4)),
     "filter": ({"filters": where("kind", "a")}, lambda n: n % 3 == 0),

@@ -26,6 +26,7 @@ from ...protocols import Tokens
 from .breaks import prose_breaks
 from .packer import Packer
 from .span_chunker import ADDED_METADATA, SpanChunker, no_room
+from .whole_document import WholeDocument
 
 _log = logging.getLogger(__package__)
 
@@ -173,6 +174,24 @@ class DocumentSplitter:
             yield part
 
 
+class GivenNodeSplitter(DocumentSplitter):
+    """Returns nodes that the caller made, as they are; counts those that are longer than the encoder's input."""
+
+    def __init__(self, nodes: Mapping[str, Sequence[BaseNode]], tokens: Tokens, max_tokens: int | None) -> None:
+        super().__init__(WholeDocument(), tokens, max_tokens, too_long="warn")
+        self._nodes = nodes
+
+    def __call__(self, document: Document) -> list[BaseNode]:
+        """The nodes of a document, whose source they get where they have none."""
+        nodes = [
+            node.model_copy(update={"relationships": dict(node.relationships)}) for node in self._nodes[document.id_]
+        ]
+        for node in nodes:
+            node.relationships.setdefault(NodeRelationship.SOURCE, RelatedNodeInfo(node_id=document.id_))
+        self._within_limit(document.id_, nodes)
+        return nodes
+
+
 class LazyDocumentSplitter(TransformComponent):
     """A LlamaIndex transformation that builds the splitter when a document is first added to an index by hand."""
 
@@ -181,6 +200,10 @@ class LazyDocumentSplitter(TransformComponent):
     def __init__(self, make: Callable[[], DocumentSplitter]) -> None:
         super().__init__()
         object.__setattr__(self, "_make", make)
+
+    def __reduce__(self) -> tuple[type[LazyDocumentSplitter], tuple[Callable[[], DocumentSplitter]]]:
+        # LlamaIndex's own pickling removes what it cannot pickle from the live object.
+        return type(self), (self._make,)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         split = self._make()

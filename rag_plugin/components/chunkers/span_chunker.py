@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.node_parser import NodeParser
@@ -45,6 +45,10 @@ class SpanChunker(NodeParser):
     def __init__(self, tokens: Tokens, **fields: Any) -> None:
         super().__init__(**fields)
         self._tokens = tokens
+
+    def __reduce__(self) -> NoReturn:
+        # LlamaIndex's own pickling would leave the tokenizer out, and the copy would fail at its first document.
+        raise TypeError(f"{type(self).__name__} holds its encoder's tokenizer: pickle the config or the engine instead")
 
     @abstractmethod
     def node_spans(self, document: BaseNode, text: str, size: int) -> Iterator[NodeSpan]:

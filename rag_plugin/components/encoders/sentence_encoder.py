@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,22 @@ class SentenceEncoder(RoleEmbedding, MultiModalEmbedding):
         if self._settings is None:
             raise TypeError("only an encoder of load_sentence_encoder can be pickled")
         return _load, (self._settings,)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> SentenceEncoder:
+        load, arguments = self.__reduce__()
+        return load(*arguments)
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """The fields, and the settings by which `from_dict` loads the model again."""
+        data: dict[str, Any] = super().to_dict(**kwargs)
+        return data | {"settings": None if self._settings is None else asdict(self._settings)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> SentenceEncoder:
+        """Load the model of `to_dict` again."""
+        if data.get("settings") is None:
+            raise TypeError("only an encoder of load_sentence_encoder can be restored from a dict")
+        return _load(EncoderSettings(**{**data["settings"], **kwargs}))
 
     # ------------------------------------------------------------------ properties
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any
 
@@ -10,6 +12,18 @@ from ...ollama.error_mapping import model_missing, unreachable
 from ...ollama.target import Target, without_credentials
 
 _MODULE = "llama_index.llms.ollama"
+
+
+@contextmanager
+def llm_errors(llm: Any) -> Generator[None, None, None]:
+    """Raises an `LLMError` in place of an exception of the LLM's client."""
+    try:
+        yield
+    except Exception as error:  # clients of LLM servers raise their own exceptions
+        translated = llm_error(llm, error)
+        if translated is None:
+            raise
+        raise translated from error
 
 
 def llm_error(llm: Any, error: BaseException) -> LLMError | None:

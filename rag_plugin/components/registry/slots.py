@@ -76,7 +76,7 @@ _ROWS = (
             *("semantic", "sentence_window", "hierarchical", "none"),
         ),
         "llama_index.core.node_parser.SentenceWindowNodeParser",
-        synonyms=("splitter", "text_splitter", "node_parser", "chunking"),
+        synonyms=("splitter", "text_splitter", "node_parser", "transformations", "chunking"),
         default="sentence",
         type_is_optional=True,
         common=f"{_COMPONENTS}.chunkers.components:common",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,16 @@ class AutoMerging(BaseNodePostprocessor):
     @classmethod
     def class_name(cls) -> str:
         return "AutoMerging"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._store, self.threshold, self.callback_manager)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> AutoMerging:
+        return _restore(copy.deepcopy(self._store, memo), self.threshold, self.callback_manager)
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Not possible: a store is not JSON data."""
+        raise TypeError("AutoMerging holds a store, so it has no JSON form: write the config")
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -164,3 +175,7 @@ def _parent(span: Span, children: Sequence[_Passage], leaves: dict[int, TextNode
         relationships={} if source is None else {NodeRelationship.SOURCE: source},
     )
     return _Passage(NodeWithScore(node=node, score=best.item.score), span, leaves, parents)
+
+
+def _restore(store: BasePydanticVectorStore, threshold: float, callback_manager: Any) -> AutoMerging:
+    return AutoMerging(store, threshold=threshold, callback_manager=callback_manager)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -16,11 +16,18 @@ def similarity_cutoff(
     callback_manager: CallbackManager,
     *,
     cutoff: Annotated[float, Field(description="Nodes with a lower score are dropped.")],
+    on: Annotated[
+        Literal["score", "vector"],
+        Field(
+            description="Which score: the retriever's, or `vector`, the similarity of the vectors. The retriever "
+            "`hybrid` scales its scores so that the best hit of any question may have 1."
+        ),
+    ] = "score",
 ) -> BaseNodePostprocessor:
     """Drops nodes with a score below the cutoff."""
-    from llama_index.core.postprocessor import SimilarityPostprocessor
+    from .similarity_cutoff import SimilarityCutoff
 
-    return SimilarityPostprocessor(similarity_cutoff=cutoff, callback_manager=callback_manager)
+    return SimilarityCutoff(cutoff=cutoff, on=on, callback_manager=callback_manager)
 
 
 def window(callback_manager: CallbackManager) -> BaseNodePostprocessor:

@@ -12,9 +12,10 @@ class Window(MetadataReplacementPostProcessor):
     """`MetadataReplacementPostProcessor` for the key `window`; a node's span and line become those of the window."""
 
     def __init__(self, **fields: Any) -> None:
-        callback_manager = fields.pop("callback_manager")
+        manager = fields.get("callback_manager")
         super().__init__(target_metadata_key="window")
-        self.callback_manager = callback_manager
+        if manager is not None:
+            self.callback_manager = manager
 
     @classmethod
     def class_name(cls) -> str:

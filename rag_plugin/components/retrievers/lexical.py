@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
@@ -32,6 +34,9 @@ class LexicalRetriever(BaseRetriever):
     ) -> None:
         self._store, self._top_k, self._filters = store, top_k, filters
         super().__init__(callback_manager=callback_manager)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._store, self._top_k, self.callback_manager, self._filters)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return _scored(self._store.query(self._query(query_bundle)))

@@ -127,6 +127,14 @@ def from_row(row: StoredNode) -> BaseNode:
     return json_to_doc(record)
 
 
+def add_hidden_metadata(node: BaseNode, **values: Any) -> None:
+    """Add metadata that is excluded from encoding and prompts; values of None are left out."""
+    added = {key: value for key, value in values.items() if value is not None}
+    node.metadata.update(added)
+    for keys in (node.excluded_embed_metadata_keys, node.excluded_llm_metadata_keys):
+        keys.extend(key for key in added if key not in keys)
+
+
 def _metadata_json(metadata: dict[str, Any], owner: str) -> str:
     try:
         return _strict_dumps(metadata)
