@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faiss import IndexFlatIP
 from llama_index.core import PromptTemplate, StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.base.llms.types import CompletionResponse, LLMMetadata
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
@@ -18,8 +19,18 @@ from llama_index.core.chat_engine.types import ChatMode
 from llama_index.core.postprocessor import PrevNextNodePostprocessor
 from llama_index.core.schema import Document, ImageNode, IndexNode, NodeRelationship, TextNode
 from llama_index.core.settings import _Settings
+from llama_index.vector_stores.faiss import FaissVectorStore
 
-from rag_plugin import ComponentError, FaissStore, MissingLLM, QuestionError, RagEngine, StoreError, build_engine
+from rag_plugin import (
+    ComponentError,
+    FaissStore,
+    IndexMismatch,
+    MissingLLM,
+    QuestionError,
+    RagEngine,
+    StoreError,
+    build_engine,
+)
 from tests.fakes import EchoLLM, Hashes
 
 TEXTS = {"a.md": "Herons eat fish.\n", "b.md": "Bread is baked at 220 degrees.\n", "c.md": "The pump code is 31.\n"}
@@ -350,6 +361,49 @@ def test_a_persisted_context_is_loaded_with_the_store(engine: RagEngine, tmp_pat
     context = StorageContext.from_defaults(persist_dir=str(folder), vector_store=engine.store)
     index = load_index_from_storage(context, embed_model=engine.encoder)
     assert len(index.as_retriever(similarity_top_k=9).retrieve("What?")) == len(TEXTS)
+
+
+def stock_folder(folder: Path, encoder: Any, documents: list[Document]) -> None:
+    """A folder that LlamaIndex persists with its own FAISS store."""
+    faiss = FaissVectorStore(faiss_index=IndexFlatIP(16))
+    index = VectorStoreIndex.from_documents(
+        documents, embed_model=encoder, storage_context=StorageContext.from_defaults(vector_store=faiss)
+    )
+    index.storage_context.persist(str(folder))
+
+
+def test_an_imported_folder_is_synced_afterwards(config: dict[str, Any], tmp_path: Path) -> None:
+    encoder, gone = Hashes(), "This document is gone."
+    given = [Document(text=text.strip(), id_=name) for name, text in TEXTS.items()]
+    stock_folder(tmp_path / "storage", encoder, [*given, Document(text=gone, id_="gone.md")])
+    encoder._texts.clear()  # type: ignore[attr-defined]
+    FaissStore.from_storage(tmp_path / "storage", config["store"]["path"], encoder=encoder)
+    sample = len(encoder.texts)
+    (Path(config["reader"]["path"]) / "d.md").write_text("A new document.", encoding="utf-8")
+    engine = build_engine(config, encoder=encoder)
+    assert sorted(node.get_content() for node in engine.store.get_nodes()) == sorted(
+        [*(text.strip() for text in TEXTS.values()), "A new document."]
+    )
+    assert encoder.texts[sample:] == ["A new document."]
+    report = engine.sync()
+    assert (len(report.unchanged), report.nodes_written) == (4, 0)
+
+
+def test_an_imported_folder_is_searched_before_a_sync(config: dict[str, Any], tmp_path: Path) -> None:
+    encoder = Hashes()
+    stock_folder(tmp_path / "storage", encoder, [Document(text=text.strip(), id_=name) for name, text in TEXTS.items()])
+    FaissStore.from_storage(tmp_path / "storage", config["store"]["path"], encoder=encoder)
+    engine = build_engine(config, encoder=encoder, sync="never")
+    assert engine.retrieve("Herons eat fish.")[0].node.ref_doc_id == "a.md"
+    with pytest.raises(IndexMismatch):
+        build_engine(config, encoder=Hashes(salt=1), sync="never")
+
+
+def test_the_encoder_of_an_imported_folder_is_checked(config: dict[str, Any], tmp_path: Path) -> None:
+    stock_folder(tmp_path / "storage", Hashes(), [Document(text=text, id_=name) for name, text in TEXTS.items()])
+    with pytest.raises(StoreError, match="are not of this encoder: the same texts give a cosine of -?0"):
+        FaissStore.from_storage(tmp_path / "storage", config["store"]["path"], encoder=Hashes(salt=1))
+    assert not Path(config["store"]["path"]).exists()
 
 
 # ---------------------------------------------------------------------------------- copies

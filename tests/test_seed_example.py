@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from rag_plugin import build_engine
-from rag_plugin.sync.run import encoded_texts, text_key
+from rag_plugin.components.encoders.identity import text_key
+from rag_plugin.sync.run import encoded_texts
 from tests.conftest import ROOT
 
 TEXTS = """

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from platformdirs import user_cache_dir
 
-from ..components.encoders.matrix import pack, probe, unit_rows, unpack
+from ..components.encoders.identity import pack, probe, unpack
+from ..components.encoders.matrix import unit_rows
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -10,24 +10,28 @@ import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 from llama_index.core import StorageContext
 from llama_index.core.data_structs import IndexDict
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.storage.index_store import SimpleIndexStore
 from numpy.typing import NDArray
 
 from ..errors import StoreError
 from .settings import Metric
-from .sqlite.database import NodeRow
-from .sqlite.node_rows import to_rows
 from .vectors.similarity import prepared
 
+if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+
 _log = logging.getLogger(__package__)
+
+_SAMPLE_NODES = 8
+_MIN_COSINE = 0.99  # the stored vectors may be of another library, precision or metadata format
 
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, SyntaxError)
 _SAME_PERSIST = "docstore.json, index_store.json and the FAISS file have to be of the same persist()"
@@ -41,8 +45,8 @@ def check_empty(path: Path, hint: str) -> None:
         raise StoreError(f"{path} is not empty; {hint}")
 
 
-def read_storage(storage: Path) -> tuple[list[NodeRow], Metric]:
-    """The nodes with their vectors as rows, and the metric of the FAISS index.
+def read_storage(storage: Path) -> tuple[list[BaseNode], Metric]:
+    """The nodes with their vectors, and the metric of the FAISS index.
 
     Raises:
         StoreError: A file is missing or damaged, or the files do not belong together.
@@ -56,14 +60,41 @@ def read_storage(storage: Path) -> tuple[list[NodeRow], Metric]:
             f"{storage}: the docstore lacks {len(missing)} nodes that have vectors, such as {missing[0]!r}; "
             f"{_SAME_PERSIST}"
         )
-    rows: dict[str, NodeRow] = {}
-    for position, id_ in ids.items():
-        (rows[id_],) = to_rows([nodes[id_].model_copy(update={"embedding": vectors[position].tolist()})])
-    if len(nodes) > len(rows):
-        _log.warning("%s: %d nodes of the docstore have no vector and are skipped", storage, len(nodes) - len(rows))
+    complete = {
+        id_: nodes[id_].model_copy(update={"embedding": vectors[position].tolist()}) for position, id_ in ids.items()
+    }
+    if len(nodes) > len(complete):
+        missing_count = len(nodes) - len(complete)
+        _log.warning("%s: %d nodes of the docstore have no vector and are skipped", storage, missing_count)
     if len(vectors) > len(ids):
         _log.warning("%s: %d vectors belong to no node and are skipped", storage, len(vectors) - len(ids))
-    return list(rows.values()), _metric(index, vectors)
+    return list(complete.values()), _metric(index, vectors)
+
+
+def check_encoder(storage: Path, nodes: Sequence[BaseNode], encoder: BaseEmbedding) -> None:
+    """Check by a sample of the nodes that an encoder made the vectors.
+
+    Raises:
+        StoreError: Another encoder did.
+    """
+    from ..components.encoders.matrix import encode_documents, unit_rows
+
+    sample = nodes[:: max(1, len(nodes) // _SAMPLE_NODES)][:_SAMPLE_NODES]
+    if not sample:
+        return
+    stored = np.asarray([node.get_embedding() for node in sample], dtype=np.float32)
+    encoded = encode_documents(encoder, [node.get_content(MetadataMode.EMBED) for node in sample])
+    if stored.shape != encoded.shape:
+        raise StoreError(
+            f"{storage} has vectors of {stored.shape[1]} numbers, and this encoder makes {encoded.shape[1]}: "
+            "pass the encoder that made them"
+        )
+    cosine = float(np.median(np.einsum("ij,ij->i", unit_rows(stored), unit_rows(encoded))))
+    if cosine < _MIN_COSINE:
+        raise StoreError(
+            f"the vectors of {storage} are not of this encoder: the same texts give a cosine of {cosine:.2f}; pass the "
+            "encoder that made them"
+        )
 
 
 def write_storage(storage: Path, nodes: Sequence[BaseNode], vectors: NDArray[np.float32], metric: Metric) -> None:

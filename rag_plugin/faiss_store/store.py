@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from llama_index.core.bridge.pydantic import PrivateAttr, ValidationError
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
@@ -23,6 +23,7 @@ from llama_index.core.vector_stores.types import (
 from numpy.typing import NDArray
 
 from ..errors import StoreError
+from ..protocols import DocumentRecord
 from .directory import IndexDirectory
 from .filters import restricts
 from .search import EMBEDDINGS, search
@@ -34,6 +35,8 @@ from .sync_store import SyncStoreMixin
 from .vectors.faiss_index import IndexSpec
 
 if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+
     from .health import IntegrityProblem, StoreInfo
 
 
@@ -284,24 +287,49 @@ class FaissStore(SyncStoreMixin, FaissSettings, BasePydanticVectorStore):
         return verify(self._directory, repair=repair)
 
     @classmethod
-    def from_storage(cls, storage: str | os.PathLike[str], path: str | os.PathLike[str], **settings: Any) -> FaissStore:
-        """Import a folder that LlamaIndex persisted with one of its FAISS stores, without encoding anything.
+    def from_storage(
+        cls,
+        storage: str | os.PathLike[str],
+        path: str | os.PathLike[str],
+        *,
+        encoder: BaseEmbedding | None = None,
+        **settings: Any,
+    ) -> FaissStore:
+        """Import a folder that LlamaIndex persisted with one of its FAISS stores, without encoding its texts.
 
         Args:
             storage: The folder: docstore, index store and FAISS file.
             path: The new index directory.
+            encoder: The embedding model that made the vectors. With it a sync continues from the imported documents,
+                and encodes no text again; without it a sync refuses the index.
             settings: As for `FaissStore`; `metric` defaults to that of the folder.
 
         Raises:
-            StoreError: The files are incomplete or do not belong together, or `path` is not empty.
+            StoreError: The files are incomplete or do not belong together, the vectors are not of this encoder, or
+                `path` is not empty.
         """
         from .llama_index_storage import check_empty, read_storage
 
         check_empty(Path(path), "name a new index directory")
-        rows, metric = read_storage(Path(storage))
+        nodes, metric = read_storage(Path(storage))
         store = cls(path, **{"metric": metric, **settings})
-        with store._directory.transaction() as database:
-            store._directory.put(database, store._directory.live_or_new(database), rows)
+        if encoder is None:
+            store.add(nodes)
+            return store
+        from ..components.encoders.identity import encoder_fingerprint, text_key
+        from .llama_index_storage import check_encoder
+
+        check_encoder(Path(storage), nodes, encoder)
+        keys = {node.node_id: text_key(node.get_content(MetadataMode.EMBED)) for node in nodes}
+        by_document: dict[str, list[BaseNode]] = {}
+        for node in nodes:
+            by_document.setdefault(node.ref_doc_id or node.node_id, []).append(node)
+        # Records without a hash: the first sync reads each document, and splits it as its config says.
+        documents = [(DocumentRecord(id_, "", None, ""), members) for id_, members in by_document.items()]
+        with store.writing():
+            generation = store.open_generation(encoder_fingerprint(encoder), lambda first, second: False)
+            store.commit(generation, documents, keys=keys)
+            store.finish(generation, encoder_fingerprint(encoder))
         return store
 
     def to_storage(self, storage: str | os.PathLike[str]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..components.registry.section import Section
 from ..errors import IndexMismatch, IndexNotBuilt
-from ..protocols import Identity, SyncStore
+from ..protocols import SyncStore
 from ..source import ListNode, MappingNode, Node, ScalarNode
 
 if TYPE_CHECKING:
@@ -29,21 +29,14 @@ HINTS = (
 )
 """What to do after a change of settings, in Python and in the shell."""
 
-# Settings that change where and how fast vectors are computed, not their values.
-_NEUTRAL = frozenset(
-    "device devices batch_size embed_batch_size show_progress show_progress_bar num_workers parallel_process timeout "
-    "request_timeout keep_alive headers api_key token cache_folder trust_remote_code".split()
-)
-
 # Recorded and not compared: an index contains no vectors of questions.
 _QUERY_ONLY = frozenset({"query_prompt"})
 
 # Keys by which a description from `Identity` is recognized.
 _IDENTITY = frozenset({"document_prompt"})
 
-# Settings and classes that were renamed after indexes had recorded them: current name to recorded name.
+# Settings that were renamed after indexes had recorded them: current name to recorded name.
 _RECORDED_SETTINGS = {"chunk_overlap": "overlap"}
-_RECORDED_CLASSES = {"ProseChunker": "Packed"}
 
 _MIN_COSINE = 0.999  # of two vectors of the probe text; another device or batch size changes the last digits only
 
@@ -53,22 +46,12 @@ def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
 
     `probe` is the encoder's vector of a fixed sentence, which identifies encoders without `Identity`.
     """
-    from ..components.encoders.matrix import pack, probe
+    from ..components.encoders.identity import encoder_fingerprint
 
-    encoder = assembly.encoder
-    vector = probe(encoder)
-    settings = _described(assembly, "encoder")
-    if isinstance(encoder, Identity):
-        # The values in effect: a model's own prompt and the same prompt in the config are one prompt.
-        settings = {"type": settings["type"], **encoder.identity()}
-    else:
-        settings["model"] = str(getattr(encoder, "model_name", settings.get("model", "")))
     chunker = assembly.sections["chunker"]
     assert isinstance(chunker, Section)
     return {
-        "encoder": settings,
-        "dimension": int(vector.size),
-        "probe": pack(vector),
+        **encoder_fingerprint(assembly.encoder, _described(assembly, "encoder")),
         "chunker": {
             # Applied by the engine to the nodes of any chunker, an injected one too.
             **{name: _plain(value) for name, value in chunker.common.items()},
@@ -78,29 +61,17 @@ def fingerprint_of(assembly: Assembly) -> dict[str, Any]:
     }
 
 
-def type_name(part: Any) -> str:
-    """A part's class as indexes record it: for classes of this package without the module, which may move."""
-    cls = type(part)
-    if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
-        return f"{cls.__module__}.{cls.__qualname__}"
-    return _RECORDED_CLASSES.get(cls.__name__, cls.__name__)
-
-
 def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
+    from ..components.encoders.identity import NEUTRAL, description
+
     if slot in assembly.injected:
-        part = assembly.injected[slot]
-        simple = {
-            name: value
-            for name, value in (getattr(part, "__dict__", None) or {}).items()
-            if isinstance(value, (str, int, float, bool)) and not name.startswith("_") and name not in _NEUTRAL
-        }
-        return {"type": type_name(part), **_recorded(simple)}
+        return _recorded(description(assembly.injected[slot]))
     section = assembly.sections[slot]
     if not isinstance(section, Section):
         return {}
     settings: dict[str, Any] = {}
     for name, value in section.settings.items():
-        if name in _NEUTRAL or (slot == "reader" and name == "path"):
+        if name in NEUTRAL or (slot == "reader" and name == "path"):
             continue
         entry = section.raw.entries.get(name)
         # A value from the environment may be a secret, and the index is a file: its `${NAME}` is recorded.
@@ -143,7 +114,7 @@ def encoder_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     """The differences between two encoders, one sentence each."""
     import numpy as np
 
-    from ..components.encoders.matrix import unpack
+    from ..components.encoders.identity import unpack
 
     if "probe" not in old:
         return ["its vectors were added by hand, with an encoder that is not recorded"]
@@ -193,8 +164,11 @@ def all_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
 
 def splitting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The differences between chunkers and readers, which leave vectors of unchanged texts valid."""
-    return [item for slot in ("chunker", "reader") for item in differences(slot, old[slot], new[slot])]
+    """The differences between chunkers and readers, which leave vectors of unchanged texts valid.
+
+    Of an imported index, chunker and reader are unknown.
+    """
+    return [item for slot in ("chunker", "reader") if slot in old for item in differences(slot, old[slot], new[slot])]
 
 
 def _shown(value: Any) -> str:

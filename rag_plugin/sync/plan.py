@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .change_detector import ChangeDetector, removed_documents
 from .fingerprint import all_differences, fingerprint_of, same_vectors
 from .report import NotebookReport
-from .texts import encoded_texts, text_key
+from .texts import encoded_texts
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -82,6 +82,8 @@ def plan_sync(assembly: Assembly, settings: SyncSettings) -> SyncPlan:
     filled_by_hand = old is not None and not old and len(store) > 0
     changes = all_differences(old or {}, fingerprint) if old or filled_by_hand else []
     _ = detector.splitter  # a failure to build it concerns no single document
+    from ..components.encoders.identity import text_key
+
     count_tokens = tokens_of(encoder).counts
     nodes = texts = tokens = 0
     sample: list[str] = []

@@ -24,7 +24,7 @@ from .fingerprint import (
     splitting_differences,
 )
 from .report import SyncReport
-from .texts import encoded_texts, text_key
+from .texts import encoded_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,6 +235,7 @@ class _Run:
 
     def _encode(self, nodes: Sequence[BaseNode], generation: int) -> dict[str, bytes]:
         """Set the vector of each node that has none; returns the text keys of those by node id."""
+        from ..components.encoders.identity import text_key
         from ..components.encoders.matrix import encode_documents
 
         texts = encoded_texts([node for node in nodes if node.embedding is None])

@@ -1,8 +1,7 @@
-"""Any encoder's vectors as one matrix, and the vector of a fixed sentence to compare encoders."""
+"""Any encoder's vectors as one matrix."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,18 +63,3 @@ def unit_rows(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     exact = np.asarray(vectors, dtype=np.float64)  # squares of float32 could overflow
     norms = np.linalg.norm(exact, axis=1, keepdims=True)
     return (exact / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-
-
-def probe(encoder: BaseEmbedding) -> NDArray[np.float32]:
-    """The vector of a fixed sentence, shape (dimension,): it differs where the weights differ, whatever the name."""
-    return encode_documents(encoder, [PROBE])[0]
-
-
-def pack(vector: NDArray[np.float32]) -> str:
-    """A vector as text for JSON."""
-    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
-
-
-def unpack(text: str) -> NDArray[np.float32]:
-    """Inverse of `pack`."""
-    return np.frombuffer(base64.b64decode(text), dtype="<f4")
