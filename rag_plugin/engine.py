@@ -93,6 +93,7 @@ def open_engine(
         if not sync:
             check_index(assembly)
         elif assembly.has("reader"):
+            _ = assembly.retriever  # a retriever that does not fit the store is refused before anything is encoded
             report = run_sync(assembly, config.sync)
     return RagEngine(config, assembly), report
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from rag_plugin import build_engine
-from tests.fakes import EchoLLM
+from rag_plugin import ComponentError, ConfigError, FaissStore, build_engine, load_config
+from rag_plugin.components.places import source_of_node
+from tests.components.encoders.minilm import folder
+from tests.conftest import MINILM
+from tests.fakes import EchoLLM, Hashes
 
 
 @pytest.fixture
@@ -67,8 +70,6 @@ def test_another_encoder(settings: dict[str, Any], minilm: Any) -> None:
 
 @pytest.mark.slow
 def test_another_encoder_by_its_path(settings: dict[str, Any]) -> None:
-    from tests.components.encoders.minilm import folder
-
     encoder = {
         "type": "llama_index.embeddings.huggingface.HuggingFaceEmbedding",
         "model_name": str(folder()),
@@ -117,3 +118,77 @@ def test_another_synthesizer_by_its_path(settings: dict[str, Any], minilm: Any) 
 def test_another_llm_by_its_path(settings: dict[str, Any], minilm: Any) -> None:
     settings["llm"] = {"type": "llama_index.core.llms.MockLLM", "max_tokens": 3}
     assert str(build_engine(settings, encoder=minilm).query(QUESTION))
+
+
+@pytest.mark.parametrize("retriever", ["hybrid", "lexical"])
+@pytest.mark.parametrize("store", ["ready", "without words", "by path"])
+def test_a_retriever_of_words_on_a_store_without_words_is_refused_before_encoding(
+    settings: dict[str, Any], tmp_path: Path, retriever: str, store: str
+) -> None:
+    from llama_index.core.vector_stores import SimpleVectorStore
+
+    encoder = Hashes()
+    parts: dict[str, Any] = {"encoder": encoder}
+    if store == "by path":
+        settings["store"] = {"type": "llama_index.core.vector_stores.SimpleVectorStore"}
+    else:
+        parts["store"] = SimpleVectorStore() if store == "ready" else FaissStore(tmp_path / "index", lexical=False)
+    with pytest.raises(ComponentError, match=f"retriever: '{retriever}' needs"):
+        build_engine(settings, overrides={"retriever": retriever}, **parts)
+    assert encoder.texts == []
+
+
+def test_a_store_class_that_needs_an_object_says_what_to_do(settings: dict[str, Any]) -> None:
+    settings["store"] = {"type": "llama_index.vector_stores.faiss.FaissVectorStore"}
+    with pytest.raises(
+        ConfigError, match=r"pass a ready part, build_engine\(\.\.\., store=\.\.\.\), or use  store: {type: f"
+    ):
+        build_engine(settings)
+    settings["store"] = "faiss"
+    settings["rerankers"] = [{"type": "llama_index.core.postprocessor.PrevNextNodePostprocessor"}]
+    with pytest.raises(ConfigError, match=r"pass a ready part, build_engine\(\.\.\., rerankers=\.\.\.\)$"):
+        build_engine({**settings, "store": {"type": "faiss", "path": "x"}})
+
+
+@pytest.mark.parametrize("setting", [MINILM, "./model", "absolute"])
+def test_model_names_of_class_paths_are_resolved(write: Any, documents: Path, setting: str) -> None:
+    (documents.parent / "model").symlink_to(folder())
+    name = str(folder()) if setting == "absolute" else setting
+    path = write(
+        f"""
+        reader: {{type: directory, path: ./docs}}
+        encoder: {{type: llama_index.embeddings.huggingface.HuggingFaceEmbedding, model_name: "{name}", device: cpu}}
+        store: {{type: faiss, path: ./index}}
+        """
+    )
+    assert len(load_config(path).build("encoder").get_text_embedding("herons")) == 384
+
+
+def test_building_by_class_path_looks_at_no_hub(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    hosts: list[Any] = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, *rest, **more: hosts.append(host))
+    settings["encoder"] = {
+        "type": "llama_index.embeddings.huggingface.HuggingFaceEmbedding", "model_name": "nobody/such-model"
+    }  # fmt: skip
+    with pytest.raises(ComponentError, match="get the model with `hf download MODEL`, or name its folder"):
+        load_config(settings).build("encoder")
+    assert hosts == []
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_sources_of_a_simple_directory_reader_have_file_names(settings: dict[str, Any], documents: Path) -> None:
+    settings["reader"] = {
+        "type": "llama_index.core.SimpleDirectoryReader",
+        "input_dir": str(documents),
+        "recursive": True,
+    }
+    engine = build_engine(settings, encoder=Hashes())
+    sources = {source_of_node(item.node) for item in engine.retrieve("herons")}
+    assert sources <= {f"{path}, line 1" for path in documents.rglob("*.*")}
+    assert sources
+    (documents / "oven.txt").write_text("Changed.", encoding="utf-8")
+    report = engine.sync()
+    assert (report.changed, report.added, report.removed) == ([str(documents / "oven.txt")], [], [])

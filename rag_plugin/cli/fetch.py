@@ -51,14 +51,14 @@ def hub_models(config: Config) -> Iterator[HubModel]:
     """The hub models of a config: every setting that is marked with `ModelFiles`."""
     from ..components.model_files.hub import HubModel
     from ..components.model_files.locate import is_hub_id
-    from ..components.registry.path_settings import is_model
+    from ..components.registry.path_settings import has_model_files
 
     for part in config.sections.values():
         sections = part if isinstance(part, tuple) else () if part is None else (part,)
         for section in sections:
             for name, field in section.component.schema.model_fields.items():
                 value = section.settings.get(name)
-                if is_model(field.metadata) and isinstance(value, str) and is_hub_id(value):
+                if has_model_files(field.metadata) and isinstance(value, str) and is_hub_id(value):
                     yield HubModel(
                         value,
                         section.settings.get("revision"),

@@ -7,12 +7,16 @@ and that by a remote default.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import ComponentError, RagPluginError
 from ..source import redact
+from .model_files.locate import PACKAGE, find_model
+from .model_files.offline import offline
 from .registry.component import load_target
+from .registry.path_settings import is_model
 from .registry.section import Section, Sections
 from .registry.slots import SECTIONS, SLOTS
 
@@ -217,18 +221,36 @@ class Assembly:
 
     def _build(self, section: Section) -> Any:
         wiring = {name: getattr(self, name) for name in section.component.wiring}
+        is_class_path = "." in section.component.name
         try:
-            part = section.component.build(wiring, section.settings)
+            settings = _with_found_models(section) if is_class_path else section.settings
+            with offline() if is_class_path else nullcontext():
+                part = section.component.build(wiring, settings)
         except RagPluginError:
             raise
         except Exception as error:  # a constructor may raise anything; the section is added
             reason = redact(str(error), section.raw)
+            if "huggingface.co" in reason:
+                reason += (
+                    "\nbuilding a part uses no network: get the model with `hf download MODEL`, or name its folder"
+                )
             raise ComponentError(
                 f"{section.path} ({section.type_node.template or section.type}) cannot be built: "
                 f"{type(error).__name__}: {reason}"
             ) from error
         _check_base_class(section.slot, part)
         return part
+
+
+def _with_found_models(section: Section) -> dict[str, Any]:
+    """The settings of a class, with the folder of each model in a package."""
+    fields = section.component.schema.model_fields
+    return {
+        name: find_model(value, section.path).name
+        if isinstance(value, str) and value.startswith(PACKAGE) and is_model(fields[name].metadata)
+        else value
+        for name, value in section.settings.items()
+    }
 
 
 def check_slots(names: Iterable[str]) -> None:

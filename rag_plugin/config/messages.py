@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -159,6 +160,8 @@ def _quoting_hint(annotation: Any, node: Node) -> str:
         if not isinstance(node.value, str) and node.value is not None and words.startswith(("text", "a path")):
             return f'put it in quotes, so that it stays text: "{node.template}"'
         return ""
+    if isinstance(node.value, str) and "number" in words and (hint := _comma_hint(node.value, words)):
+        return hint
     if isinstance(node.value, str) and node.quoted and "number" in words:
         try:
             float(node.value)
@@ -173,6 +176,19 @@ def _quoting_hint(annotation: Any, node: Node) -> str:
     if "a list" in words and node.value is not None:
         return "write it as a list: [...]"
     return ""
+
+
+def _comma_hint(value: str, words: str) -> str:
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", value) and "a number" not in words:
+        return f"write it without commas: {value.replace(',', '')}"
+    if re.fullmatch(r"[+-]?\d*,\d+", value):
+        return f"write it with a decimal point: {value.replace(',', '.')}"
+    return ""
+
+
+def needs_object(annotation: Any) -> bool:
+    """Whether no YAML value fits: the annotation is a class that is not plain data, or unknown."""
+    return annotation is Any or type_words(annotation).startswith("an object ")
 
 
 def did_you_mean(word: Any, candidates: Iterable[str], synonyms: dict[str, str] | None = None) -> str:

@@ -30,7 +30,7 @@ from ..source import (
     walk,
 )
 from .cross_section import contradictions
-from .messages import annotation_at, did_you_mean, keys_at, possible, type_words, value_error
+from .messages import annotation_at, did_you_mean, keys_at, needs_object, possible, type_words, value_error
 from .model import Config
 from .sync_settings import SyncSettings, sync, sync_component
 
@@ -267,6 +267,8 @@ class _Validator:
                 if self.source.complete:
                     use_key = entry.key_location.line or not raw.location.line
                     words = (fields[key].description or type_words(fields[key].annotation)).rstrip(".")
+                    if needs_object(fields[key].annotation):
+                        words = f"an object that only Python code can create: {_ready_part(component, path)}"
                     location = entry.key_location if use_key else raw.location
                     self.problem(location, join(path, key), f"{label} needs this setting", words)
             elif error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
@@ -293,6 +295,13 @@ class _Validator:
             annotation = annotation_at(info.annotation, value_path[1:])
             message, hint = value_error(kind, first.get("ctx", {}), annotation, node, first["msg"])
             self.problem(node.location, _dotted(path, value_path), redact(message, node), hint)
+
+
+def _ready_part(component: Component, path: str) -> str:
+    section_name = path.partition("[")[0]
+    hint = f"pass a ready part, build_engine(..., {section_name}=...)"
+    # The class that most people name here wants a FAISS index.
+    return f"{hint}, or use  {section_name}: {{type: faiss, path: ...}}" if "Faiss" in component.name else hint
 
 
 def _dotted(path: str, keys: Iterable[str | int]) -> str:

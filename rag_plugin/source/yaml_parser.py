@@ -139,6 +139,8 @@ class _Builder:
             if not is_text:
                 shown = truncated(key_node.value, 40) if isinstance(key_node, nodes.ScalarNode) else "a list or mapping"
                 hint = "put it in quotes" if isinstance(key_node, nodes.ScalarNode) and key_node.value else ""
+                if node.flow_style and shown.isdecimal():
+                    hint = "inside { } a comma ends a value: numbers have a decimal point, such as 0.3"
                 self.diagnostics.problem(key_location, path, f"keys are text, not {shown or 'nothing'}", hint)
                 continue
             key = joined(key_node.value)

@@ -279,7 +279,7 @@ def test_set_is_yaml_and_may_be_given_often() -> None:
     )
     data = json.loads(done.stdout)
     assert (data["llm"]["model"], data["llm"]["seed"]) == ("a=b", 3)
-    assert data["rerankers"] == [{"type": "similarity_cutoff", "cutoff": 0.5}]
+    assert data["rerankers"] == [{"type": "similarity_cutoff", "cutoff": 0.5, "on": "score"}]
 
 
 def test_a_wrong_set_is_told_as_the_override_that_it_is() -> None:

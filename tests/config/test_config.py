@@ -943,3 +943,19 @@ def test_a_search_by_words_in_a_store_without_is_a_problem(retriever: Any, path:
     )
     config["store"] = {"type": "faiss", "path": "./index"}
     load_config(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("rerankers:\n  - type: similarity_cutoff\n    cutoff: 0,3\n", "write it with a decimal point: 0.3"),
+        ("retriever: {type: hybrid, alpha: '0,75'}\n", "write it with a decimal point: 0.75"),
+        ("rerankers: [{type: similarity_cutoff, cutoff: 0,3}]\n", "numbers have a decimal point, such as 0.3"),
+        ("chunker:\n  chunk_size: 1,024\n", "write it without commas: 1024"),
+    ],
+)
+def test_a_number_with_a_comma_gets_the_right_form(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(BASE + text)
+    (problem,) = caught.value.problems
+    assert hint in problem.hint

@@ -832,7 +832,8 @@ def test_a_reader_by_its_path_gives_the_same_ids_at_every_sync(bench: Bench) -> 
     assert told(bench.sync()) == {"unchanged": first.added}
     bench.write("oven.txt", "Another text.")
     report = bench.sync()
-    assert (len(report.added), len(report.removed), len(report.unchanged)) == (1, 1, 3)
+    assert (report.changed, report.added, report.removed) == ([str(bench.folder / "oven.txt")], [], [])
+    assert len(report.unchanged) == 3
     assert report.texts_encoded == 1
 
 

@@ -28,7 +28,7 @@ def source_of(reader: BaseReader) -> DocumentSource:
 
 
 class _LoadedDocuments:
-    """Lists the documents of `load_data`; random ids are replaced by content hashes."""
+    """Lists the documents of `load_data`; random ids are replaced by the path of the file, or by a content hash."""
 
     def __init__(self, reader: BaseReader) -> None:
         self._reader = reader
@@ -44,7 +44,8 @@ class _LoadedDocuments:
         for document in documents:
             name = document.id_
             if _RANDOM_ID.fullmatch(name):
-                name = content_hash(document)[:32]
+                # Of LlamaIndex's file readers; a file with several documents has one path.
+                name = str(document.metadata.get("file_path") or content_hash(document)[:32])
             occurrences[name] = occurrences.get(name, 0) + 1
             document.id_ = name if occurrences[name] == 1 else f"{name}#{occurrences[name]}"
             yield Listed(document.id_, None, lambda document=document: document)  # type: ignore[misc]

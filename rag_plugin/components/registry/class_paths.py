@@ -22,6 +22,7 @@ from .component import (
     summary_of,
     yaml_annotation,
 )
+from .path_settings import ModelName
 from .slots import SLOTS, WIRING
 
 _ALWAYS_ALLOWED = "llama_index"
@@ -31,6 +32,10 @@ _INTEGRATIONS = (
     *("embeddings", "indices", "llms", "node_parser", "postprocessor", "readers"),
     *("response_synthesizers", "retrievers", "vector_stores"),
 )
+
+
+# Parameters of LlamaIndex's classes that name a model.
+_MODEL_SETTINGS = {"model", "model_name", "model_name_or_path", "model_id_or_path", "tokenizer_name"}
 
 
 class _Unset:
@@ -98,6 +103,9 @@ def _component(slot: str, path: str, cls: type[Any]) -> Component:
         # A reader's `load_data` often takes what `__init__` would elsewhere (`urls`, `query`): both are settings.
         load_settings = {name: field for name, field in _parameters(cls.load_data, {}).items() if name not in fields}
         fields |= load_settings
+    for name in _MODEL_SETTINGS & fields.keys():
+        annotation, default = fields[name]
+        fields[name] = (Annotated[annotation, ModelName], default)
     wiring = {name: parameter for name, parameter in WIRING.items() if parameter in fields}
     for parameter in wiring.values():
         del fields[parameter]

@@ -13,11 +13,15 @@ from typing import Annotated, Any, Union
 from ...source import ListNode, MappingNode, Node, ScalarNode
 
 
-class ModelFiles:
+class ModelName:
     """Marks a `str` setting that names a model: a hub id, `package:NAME/...`, or a path.
 
     A path begins with `./`, `../`, `~` or `/`, which no hub id does.
     """
+
+
+class ModelFiles(ModelName):
+    """Marks a model whose files this package loads, and `rag-plugin fetch` downloads."""
 
 
 def is_path(annotation: Any) -> bool:
@@ -30,8 +34,17 @@ def is_path(annotation: Any) -> bool:
 
 
 def is_model(metadata: Iterable[Any]) -> bool:
+    """Whether a setting is marked with `ModelName`."""
+    return _is_marked(metadata, ModelName)
+
+
+def has_model_files(metadata: Iterable[Any]) -> bool:
     """Whether a setting is marked with `ModelFiles`."""
-    return any(item is ModelFiles or isinstance(item, ModelFiles) for item in metadata)
+    return _is_marked(metadata, ModelFiles)
+
+
+def _is_marked(metadata: Iterable[Any], marker: type[ModelName]) -> bool:
+    return any(isinstance(item, marker) or (isinstance(item, type) and issubclass(item, marker)) for item in metadata)
 
 
 def looks_like_path(text: str) -> bool:

@@ -28,8 +28,9 @@ def lexical(
     store: BasePydanticVectorStore, callback_manager: CallbackManager, *, top_k: TopK = DEFAULT_TOP_K
 ) -> BaseRetriever:
     """The nodes with the best BM25 score; nothing is encoded."""
-    from .lexical import LexicalRetriever
+    from .lexical import LexicalRetriever, check_lexical
 
+    check_lexical(store, "lexical")
     return LexicalRetriever(store, top_k, callback_manager)
 
 
@@ -58,6 +59,9 @@ def hybrid(
     from llama_index.core.retrievers import VectorIndexRetriever
     from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
+    from .lexical import check_lexical
+
+    check_lexical(index.vector_store, "hybrid")
     return VectorIndexRetriever(
         index,
         similarity_top_k=top_k,

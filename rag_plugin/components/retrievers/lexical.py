@@ -15,6 +15,26 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from ...errors import ComponentError
+
+# LlamaIndex's stores that search vectors only: some of them ignore the mode of a query.
+_WITHOUT_WORDS = ("SimpleVectorStore", "FaissVectorStore", "FaissMapVectorStore", "ChromaVectorStore")
+
+
+def check_lexical(store: BasePydanticVectorStore, retriever: str) -> None:
+    """Check that a store can search words.
+
+    Raises:
+        ComponentError: It searches vectors only.
+    """
+    if getattr(store, "lexical", True) is False:
+        raise ComponentError(f"retriever: {retriever!r} needs the BM25 index: build the store with lexical=True")
+    if type(store).__name__ in _WITHOUT_WORDS:
+        raise ComponentError(
+            f"retriever: {retriever!r} needs a store that searches words, and {type(store).__name__} searches vectors "
+            "only: use the retriever 'vector', or the store 'faiss'"
+        )
+
 
 class LexicalRetriever(BaseRetriever):
     """Queries a store in the mode TEXT_SEARCH. LlamaIndex's `VectorIndexRetriever` encodes the question in every mode.

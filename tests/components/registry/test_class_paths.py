@@ -387,7 +387,8 @@ def test_a_class_of_every_slot_keeps_to_what_the_file_says_and_leaves_the_rest_t
             (
                 "store.faiss_index",
                 "store 'llama_index.vector_stores.faiss.FaissVectorStore' needs this setting",
-                "any value",
+                "an object that only Python code can create: pass a ready part, build_engine(..., store=...), or use  "
+                "store: {type: faiss, path: ...}",
             ),
             id="what only code can give",
         ),
