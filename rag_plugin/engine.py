@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -181,7 +183,9 @@ class RagEngine(RetrieverQueryEngine):
 
     async def aquery(self, str_or_query_bundle: QueryBundle | str) -> RESPONSE_TYPE:
         """As `query`."""
-        return await super().aquery(_question(str_or_query_bundle))
+        question = _question(str_or_query_bundle)
+        await _next_turn()
+        return await super().aquery(question)
 
     def retrieve(self, query_bundle: QueryBundle | str) -> list[NodeWithScore]:
         """The nodes for a question after all rerankers, best first."""
@@ -189,7 +193,9 @@ class RagEngine(RetrieverQueryEngine):
 
     async def aretrieve(self, query_bundle: QueryBundle | str) -> list[NodeWithScore]:
         """As `retrieve`."""
-        return await super().aretrieve(_question(query_bundle))
+        nodes = await super().aretrieve(_question(query_bundle))
+        await _next_turn()
+        return nodes
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         self._require_llm()
@@ -342,6 +348,19 @@ def _add_finish_reason(response: RESPONSE_TYPE, reasons: Sequence[str]) -> None:
     if reasons:
         reason = "length" if "length" in reasons else reasons[-1]
         response.metadata = {**(response.metadata or {}), "finish_reason": reason}
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+async def _next_turn() -> None:
+    """Continue one question in each pass of the event loop.
+
+    Questions that are encoded together become ready in the same pass. LlamaIndex computes some milliseconds for each,
+    and without turns other tasks would wait for all of them.
+    """
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        await asyncio.sleep(0)
 
 
 def _question(question: QueryBundle | str) -> QueryBundle:

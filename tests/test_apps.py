@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -473,3 +475,41 @@ def test_a_real_encoder_and_its_engine_are_copied(config: dict[str, Any], minilm
             "What do herons eat?")] == pytest.approx([item.score for item in expected])  # fmt: skip
     restored = type(minilm).from_dict(minilm.to_dict())
     assert restored.get_query_embedding("herons") == pytest.approx(minilm.get_query_embedding("herons"))
+
+
+# ---------------------------------------------------------------------------------- many questions at once
+
+
+async def test_questions_that_are_asked_together_take_turns_on_the_event_loop(config: dict[str, Any]) -> None:
+    passes = 0
+    starts: list[int] = []
+
+    class Sleeping(EchoLLM):
+        async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+            starts.append(passes)
+            await asyncio.sleep(0.05)
+            return CompletionResponse(text="an answer")
+
+    class Together(Hashes):
+        """Encodes all questions in one batch: they are ready in the same pass."""
+
+        async def _aget_query_embedding(self, query: str) -> list[float]:
+            await everyone.wait()
+            return self._get_query_embedding(query)
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    everyone = asyncio.Event()
+    engine = build_engine(config, encoder=Together(), llm=Sleeping(), sync="auto")
+    counting = asyncio.create_task(count())
+    questions = [asyncio.create_task(engine.aquery(f"question {number}")) for number in range(64)]
+    await asyncio.sleep(0.5)
+    everyone.set()
+    answers = await asyncio.gather(*questions)
+    counting.cancel()
+    assert {str(answer) for answer in answers} == {"an answer"}
+    assert max(Counter(starts).values()) <= 2
