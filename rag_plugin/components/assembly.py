@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import ComponentError, RagPluginError
 from ..source import redact
+from . import forked  # noqa: F401 - for any part that uses torch
 from .model_files.locate import PACKAGE, find_model
 from .model_files.offline import offline
 from .registry.component import load_target

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -347,6 +348,9 @@ _ALL: weakref.WeakSet[IndexDirectory] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    faiss = sys.modules.get("faiss")
+    if faiss is not None:
+        faiss.omp_set_num_threads(1)  # OpenMP's other threads do not exist here, and FAISS would wait for them
     for directory in list(_ALL):
         directory.after_fork()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EncoderError, has_lone_surrogate
+from ..forked import after_fork
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,7 @@ class FairLock:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._queue: deque[threading.Event] = deque()  # the holder first, then the waiting threads
+        after_fork(self, FairLock.__init__)
 
     @property
     def is_free(self) -> bool:
@@ -127,6 +129,7 @@ class DynamicBatcher:
         self._mutex = threading.Lock()
         self._pending: deque[_PendingText] = deque()
         self._thread: threading.Thread | None = None
+        after_fork(self, DynamicBatcher.__init__)
 
     def __reduce__(self) -> tuple[type[DynamicBatcher], tuple[()]]:
         return DynamicBatcher, ()  # pickled and deep copies start without requests

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EncoderError
+from ..forked import after_fork
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,14 @@ class EncoderProcesses:
 
     def __init__(self, load: Callable[[str], MatrixEncoder], devices: Sequence[str]) -> None:
         self._load, self._devices = load, list(devices)
+        self._inherited: list[ProcessPoolExecutor | None] = []  # pools of the process that forked this one
         self._mutex = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        after_fork(self, EncoderProcesses._reset)
+
+    def _reset(self) -> None:
+        self._inherited.append(self._pool)  # its finalizer would wait for the processes
+        self._mutex, self._pool = threading.Lock(), None
 
     def encode(
         self, texts: Sequence[str], parts: Iterable[Sequence[int]], role: str
