@@ -164,6 +164,18 @@ class ChangeDetector:
             # Temporary: a chunker may use the encoder, and that a server.
             raise DocumentError(document_id, f"it cannot be split: {describe_error(error)}", temporary=True) from error
 
+    def fail_encoding(self, reasons: Mapping[str, str]) -> None:
+        """Count documents as failed whose texts the encoder refuses; the next sync tries them again.
+
+        Raises:
+            DocumentError: There is one, and `on_error` is `stop`.
+        """
+        for document_id, reason in reasons.items():
+            for names in (self.added, self.changed):
+                if document_id in names:
+                    names.remove(document_id)
+            self._fail(document_id, reason)
+
     def _fail(self, document_id: str, reason: str, token: str | None = None) -> None:
         if self._on_error == "stop":
             raise DocumentError(document_id, reason)

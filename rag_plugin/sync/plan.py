@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .change_detector import ChangeDetector, removed_documents
 from .fingerprint import all_differences, fingerprint_of, same_vectors
 from .report import NotebookReport
-from .texts import encoded_texts
+from .texts import encode_texts, encoded_texts
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -120,7 +120,7 @@ def plan_sync(assembly: Assembly, settings: SyncSettings) -> SyncPlan:
         nodes,
         texts,
         tokens,
-        _seconds(encoder, sample, tokens, int(count_tokens(sample).sum())),
+        _seconds(encoder, sample, fingerprint["dimension"], tokens, int(count_tokens(sample).sum())),
     )
 
 
@@ -131,13 +131,11 @@ def _spread(texts: Sequence[str]) -> list[str]:
     return [ordered[int(number * step)] for number in range(min(_SAMPLE_TEXTS, len(ordered)))]
 
 
-def _seconds(encoder: BaseEmbedding, sample: Sequence[str], tokens: int, sample_tokens: int) -> float:
+def _seconds(encoder: BaseEmbedding, sample: Sequence[str], dimension: int, tokens: int, sample_tokens: int) -> float:
     """The estimated seconds to encode `tokens` tokens."""
-    from ..components.encoders.matrix import encode_documents
-
     if not sample:
         return 0.0
-    encode_documents(encoder, sample[:1])  # the first call of a model includes initialization
+    encode_texts(encoder, sample[:1], dimension)  # the first call of a model includes initialization
     started = time.perf_counter()
-    encode_documents(encoder, sample)
+    encode_texts(encoder, sample, dimension)
     return (time.perf_counter() - started) * tokens / max(1, sample_tokens)

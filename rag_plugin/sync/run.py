@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import IndexMismatch
 from ..protocols import DocumentRecord, Listed, SyncStore, Unlisted
@@ -24,7 +24,7 @@ from .fingerprint import (
     splitting_differences,
 )
 from .report import SyncReport
-from .texts import encoded_texts
+from .texts import encode_texts, encoded_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,13 @@ _log = logging.getLogger(__package__)
 
 _DOCUMENTS_PER_COPY = 100  # documents of the previous generation that are copied in one commit
 _PROGRESS_INTERVAL_SECONDS = 0.2
+
+
+class _Encoded(NamedTuple):
+    """The text keys of nodes by node id, and the reasons for documents that cannot be encoded by document id."""
+
+    keys: dict[str, bytes]
+    failed: dict[str, str]
 
 
 class _Bar(Protocol):
@@ -184,7 +191,7 @@ class _Run:
         from tqdm import tqdm
 
         batches = self._detector.batches(items, records, self._settings.batch_size)
-        encoded: tuple[Batch, dict[str, bytes]] | None = None  # a batch that is not written yet
+        encoded: tuple[Batch, _Encoded] | None = None  # a batch that is not written yet
         # disable=None: on a terminal only
         with (
             tqdm(total=len(items), unit="doc", desc="syncing", disable=None, leave=False) as bar,
@@ -218,41 +225,53 @@ class _Run:
             by_document: dict[str, list[BaseNode]] = {name: [] for name in names}
             for node in nodes:
                 by_document[str(node.ref_doc_id)].append(node)
-            keys = self._encode(nodes, generation)
+            encoded = self._encode(nodes, generation)
+            self._detector.fail_encoding(encoded.failed)
             # Without a change token, so that the next sync reads them again, unless their failure is recorded.
-            copies = [replace(self._detector.before[name], change_token=None) for name in names]
-            self._store.commit(generation, [(record, by_document[record.id]) for record in copies], keys=keys)
-            self._nodes_written += len(nodes)
+            copies = [
+                (replace(self._detector.before[name], change_token=None), by_document[name])
+                for name in names
+                if name not in encoded.failed
+            ]
+            self._store.commit(generation, copies, keys=encoded.keys)
+            self._nodes_written += sum(len(members) for _, members in copies)
 
-    def _write(self, batch: Batch, keys: Mapping[str, bytes], generation: int) -> None:
+    def _write(self, batch: Batch, encoded: _Encoded, generation: int) -> None:
+        self._detector.fail_encoding(encoded.failed)
+        batch.changed = [item for item in batch.changed if item[0].id not in encoded.failed]
         if batch.changed or batch.untouched:
-            self._store.commit(generation, batch.changed, batch.untouched, keys=keys)
+            self._store.commit(generation, batch.changed, batch.untouched, keys=encoded.keys)
             self._nodes_written += len(batch.nodes)
         if self._bar is not None:
             self._bar.update(batch.listed)
 
     # ------------------------------------------------------------------ encoding
 
-    def _encode(self, nodes: Sequence[BaseNode], generation: int) -> dict[str, bytes]:
-        """Set the vector of each node that has none; returns the text keys of those by node id."""
+    def _encode(self, nodes: Sequence[BaseNode], generation: int) -> _Encoded:
+        """Set the vector of each node that has none."""
         from ..components.encoders.identity import text_key
-        from ..components.encoders.matrix import encode_documents
 
         texts = encoded_texts([node for node in nodes if node.embedding is None])
         keys = {text: text_key(text) for text in texts.values()}
         vectors = self._store.vectors_by_key(generation, list(keys.values()))
         vectors.update((key, self._previous[key]) for key in keys.values() if key in self._previous)
         new = [text for text, key in keys.items() if key not in vectors]
+        refused: dict[str, str] = {}
         if new:
-            # In one call, so that the encoder can batch texts of similar length.
-            rows = encode_documents(self._encoder, new, self._progress(len(new)))
-            vectors.update(zip((keys[text] for text in new), rows))
+            encoded, refused = encode_texts(
+                self._encoder, new, self._fingerprint["dimension"], self._progress(len(new))
+            )
+            vectors.update((keys[text], vector) for text, vector in encoded.items())
         self._show("")
         self._previous = vectors
+        failed: dict[str, str] = {}
         for node in nodes:
-            if node.node_id in texts:
-                node.embedding = vectors[keys[texts[node.node_id]]].tolist()
-        return {node_id: keys[text] for node_id, text in texts.items()}
+            text = texts.get(node.node_id)
+            if text in refused:
+                failed.setdefault(str(node.ref_doc_id), refused[text])
+            elif text is not None:
+                node.embedding = vectors[keys[text]].tolist()
+        return _Encoded({node_id: keys[text] for node_id, text in texts.items()}, failed)
 
     def _progress(self, total: int) -> Callable[[int, int], None]:
         """A callback that counts encoded texts and tokens, and shows count and speed."""

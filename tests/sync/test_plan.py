@@ -424,7 +424,13 @@ class Calling(Hashes):
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         if not any("quick brown fox" in text for text in texts):
-            self._call(texts)  # type: ignore[attr-defined]
+            try:
+                self._call(texts)  # type: ignore[attr-defined]
+            except BaseException as error:
+                object.__setattr__(self, "_gone", error)  # it does not encode the probe sentence either
+                raise
+        elif getattr(self, "_gone", None) is not None:
+            raise RuntimeError("gone")
         return [self._get_text_embedding(text) for text in texts]
 
 

@@ -468,6 +468,8 @@ def test_a_sync_that_is_broken_off_is_gone_on_with(bench: Bench, error: type[Bas
     class Failing(Hashes):
         def _get_text_embedding(self, text: str) -> list[float]:
             if "Bake" in text:
+                object.__setattr__(self, "_gone", True)
+            if getattr(self, "_gone", False):
                 raise error("enough")
             return super()._get_text_embedding(text)
 
