@@ -354,12 +354,13 @@ def test_components_lists_slots_types_and_settings() -> None:
             "  auto_merging        Replaces nodes by their parent if enough of the parent was retrieved; for the "
             "chunker `hierarchical`.\n"
         )
-    assert run("components", "retriever", "vector").stdout == (
+    assert run("components", "retriever", "vector").stdout.startswith(
         "retriever vector  (built in)\n"
         "The nodes whose vectors are nearest to the question's.\n"
         "\n"
         "  top_k: a whole number  [5]\n"
         "      How many nodes are retrieved.\n"
+        "  dedupe: true or false  [true]\n"
     )
     assert run("components", "chunker", "none").stdout.startswith("chunker none  (built in)\n")
 

@@ -49,7 +49,7 @@ def test_the_smallest_config_has_every_default_filled_in() -> None:
     assert [name for name, part in config.sections.items() if part is None] == []
     assert (config.chunker.type, config.llm.type, config.retriever.type) == ("sentence", "none", "vector")
     assert (config.synthesizer.type, config.rerankers) == ("quote", ())
-    assert config.retriever.settings == {"top_k": 5}
+    assert config.retriever.settings == {"top_k": 5, "dedupe": True, "near_duplicates": None}
     assert config.sync.settings == {"on_error": "skip", "on_change": "error", "batch_size": 2048}
     assert repr(config) == "<Config 'config.yaml'>"
 

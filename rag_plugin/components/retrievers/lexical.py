@@ -16,6 +16,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from ...errors import ComponentError
+from .distinct import Distinct
 
 # LlamaIndex's stores that search vectors only: some of them ignore the mode of a query.
 _WITHOUT_WORDS = ("SimpleVectorStore", "FaissVectorStore", "FaissMapVectorStore", "ChromaVectorStore")
@@ -43,6 +44,7 @@ class LexicalRetriever(BaseRetriever):
         store: A vector store with the mode TEXT_SEARCH that keeps the nodes' text.
         top_k: Maximum number of nodes.
         filters: Conditions on the nodes' metadata.
+        distinct: Which hits are duplicates.
     """
 
     def __init__(
@@ -51,23 +53,29 @@ class LexicalRetriever(BaseRetriever):
         top_k: int,
         callback_manager: CallbackManager | None = None,
         filters: MetadataFilters | None = None,
+        distinct: Distinct = Distinct(),  # noqa: B008 - immutable
     ) -> None:
-        self._store, self._top_k, self._filters = store, top_k, filters
+        self._store, self._top_k, self._filters, self._distinct = store, top_k, filters, distinct
         super().__init__(callback_manager=callback_manager)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._store, self._top_k, self.callback_manager, self._filters)
+        return type(self), (self._store, self._top_k, self.callback_manager, self._filters, self._distinct)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return _scored(self._store.query(self._query(query_bundle)))
+        return self._distinct.fill(
+            self._top_k, lambda depth: _scored(self._store.query(self._query(query_bundle, depth)))
+        )
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return _scored(await self._store.aquery(self._query(query_bundle)))
+        async def search(depth: int) -> list[NodeWithScore]:
+            return _scored(await self._store.aquery(self._query(query_bundle, depth)))
 
-    def _query(self, question: QueryBundle) -> VectorStoreQuery:
+        return await self._distinct.afill(self._top_k, search)
+
+    def _query(self, question: QueryBundle, top_k: int) -> VectorStoreQuery:
         return VectorStoreQuery(
             query_str=question.query_str,
-            similarity_top_k=self._top_k,
+            similarity_top_k=top_k,
             mode=VectorStoreQueryMode.TEXT_SEARCH,
             filters=self._filters,
         )
