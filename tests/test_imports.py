@@ -158,7 +158,7 @@ LAYERS = [
     ["source"],
     ["components.encoders.matrix", "components.encoders.identity"],
     ["faiss_store", "ollama"],
-    ["components.registry", "components.ollama_settings", "components.forked"],
+    ["components.registry", "components.ollama_settings", "components.forked", "components.tables"],
     ["components.model_files", "components.places", "components.notebook"],
     ["components.encoders"],
     ["components.chunkers", "components.readers", "components.llms"],

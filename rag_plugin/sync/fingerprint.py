@@ -32,6 +32,12 @@ HINTS = (
 # Recorded and not compared: an index contains no vectors of questions.
 _QUERY_ONLY = frozenset({"query_prompt"})
 
+# Settings of readers that select documents; they do not change the text of any.
+_SELECTION = frozenset(
+    "path include exclude recursive hidden follow_links input_dir input_files required_exts exclude_hidden "
+    "exclude_empty num_files_limit".split()
+)
+
 # Keys by which a description from `Identity` is recognized.
 _IDENTITY = frozenset({"document_prompt"})
 
@@ -71,7 +77,7 @@ def _described(assembly: Assembly, slot: str) -> dict[str, Any]:
         return {}
     settings: dict[str, Any] = {}
     for name, value in section.settings.items():
-        if name in NEUTRAL or (slot == "reader" and name == "path"):
+        if name in NEUTRAL or (slot == "reader" and name in _SELECTION):
             continue
         entry = section.raw.entries.get(name)
         # A value from the environment may be a secret, and the index is a file: its `${NAME}` is recorded.
@@ -147,7 +153,7 @@ def differences(slot: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
     return [
         f"{slot}.{names.get(key, key)}: {_shown(old.get(key))} then, {_shown(new.get(key))} now"
         for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
+        if old.get(key) != new.get(key) and not (slot == "reader" and key in _SELECTION)
     ]
 
 

@@ -173,9 +173,7 @@ def test_a_document_that_breaks_and_is_restored_is_unchanged(
     assert told(bench.sync(encoder)) == {"unchanged": ["a"]}
 
 
-@pytest.mark.parametrize(
-    "overrides", [{"reader__exclude": ["nothing"]}, {"chunker": "none"}], ids=["reader", "chunker"]
-)
+@pytest.mark.parametrize("overrides", [{"chunker": "none"}], ids=["chunker"])
 def test_other_settings_open_it_again(bench: Bench, loaded: list[str], overrides: dict[str, Any]) -> None:
     bench.write("notes.txt", BINARY)
     bench.sync()

@@ -155,7 +155,7 @@ def test_the_same_text_in_two_documents_is_encoded_once_and_found_in_both(bench:
     bench.write("copy.txt", DOCUMENTS["oven.txt"])
     report = bench.sync()
     assert (report.nodes_written, report.texts_encoded) == (5, 4)
-    hits = bench.engine(retriever__top_k=2).retrieve(DOCUMENTS["oven.txt"].strip())
+    hits = bench.engine(retriever__top_k=2, retriever__dedupe=False).retrieve(DOCUMENTS["oven.txt"].strip())
     assert sorted(str(hit.node.ref_doc_id) for hit in hits) == ["copy.txt", "oven.txt"]
 
 
@@ -581,20 +581,6 @@ def test_another_chunker_cuts_anew_and_encodes_what_differs(bench: Bench, caplog
     assert warnings_of(caplog) == []
 
 
-def test_another_reader_reads_anew_and_encodes_what_differs(
-    bench: Bench, settled: None, loaded: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    bench.sync()
-    loaded.clear()
-    caplog.clear()
-    report = bench.sync(reader__exclude=["oven.txt"])
-    assert told(report) == {"removed": ["oven.txt"], "unchanged": [name for name in NAMES if name != "oven.txt"]}
-    assert len(loaded) == 3
-    assert warnings_of(caplog) == [
-        f"{bench.index}: reader.exclude: unset then, ['oven.txt'] now; the documents are split again"
-    ]
-
-
 def test_another_encoder_encodes_everything_while_the_old_version_answers(bench: Bench) -> None:
     bench.write("more.txt", "One more document.")
     bench.sync()
@@ -653,17 +639,15 @@ def test_on_change_error_names_each_difference_and_the_cure(bench: Bench) -> Non
     before = bench.contents()
     bench.config["sync"] = {"on_change": "error"}
     with pytest.raises(IndexMismatch) as caught:
-        bench.sync(Hashes(salt=1), chunker__chunk_size=128, reader__recursive=False)
+        bench.sync(Hashes(salt=1), chunker__chunk_size=128, reader__recursive=False)  # recursive only selects
     assert caught.value.differences == [
         "encoder.salt: 0 then, 1 now",
         "chunker.chunk_size: 256 then, 128 now",
-        "reader.recursive: True then, False now",
     ]
     assert str(caught.value) == (
         f"{bench.index} was built with other settings:\n"
         "  encoder.salt: 0 then, 1 now\n"
         "  chunker.chunk_size: 256 then, 128 now\n"
-        "  reader.recursive: True then, False now\n"
         f"{HINTS[0]}"
     )
     assert bench.contents() == before
@@ -731,13 +715,13 @@ def test_an_index_that_was_never_built_says_so(bench: Bench) -> None:
 
 def test_what_came_from_the_environment_is_not_in_the_index(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "sw0rdf1sh")
-    bench.config["reader"] |= {"include": ["*.txt", "${SECRET}/*.md"], "exclude": ["${SECRET}"]}
+    bench.config["chunker"] = {"type": "sentence", "embed_metadata": ["${SECRET}"]}
     bench.sync()
     assert b"sw0rdf1sh" not in b"".join(file.read_bytes() for file in bench.index.rglob("*") if file.is_file())
     monkeypatch.setenv("SECRET", "another")
     with pytest.raises(IndexMismatch) as caught:
-        bench.sync(sync__on_change="error", reader__exclude=["${SECRET}", "x"])
-    assert caught.value.differences == ["reader.exclude: ['${SECRET}'] then, ['${SECRET}', 'x'] now"]
+        bench.sync(sync__on_change="error", chunker__embed_metadata=["${SECRET}", "x"])
+    assert caught.value.differences == ["chunker.embed_metadata: ['${SECRET}'] then, ['${SECRET}', 'x'] now"]
 
 
 # ---------------------------------------------------------------------------------- nodes added by hand
@@ -1108,3 +1092,32 @@ def test_a_notebook_shows_what_a_sync_did_and_what_failed() -> None:
         "| cannot be read | reason |\n| --- | --- |\n| b.pdf | not a PDF \\| broken |"
     )
     assert SyncReport()._repr_markdown_() == str(SyncReport())
+
+
+# ---------------------------------------------------------------------------------- which documents are read
+
+
+def test_other_patterns_add_and_remove_documents_without_a_resync(
+    bench: Bench, settled: None, loaded: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.config["sync"] = {"on_change": "error"}
+    bench.sync()
+    loaded.clear()
+    report = bench.sync(reader__include=["birds/*"])
+    assert (loaded, warnings_of(caplog)) == ([], [])
+    assert (report.removed, report.unchanged) == (NAMES[:2], NAMES[2:])
+    assert (report.nodes_written, report.texts_encoded) == (0, 0)
+    report = bench.sync(reader__exclude=["oven.txt"])
+    assert (report.added, report.unchanged) == (NAMES[:1], NAMES[2:])
+    report = bench.sync(reader__recursive=False)
+    assert (report.added, report.removed) == (["oven.txt"], NAMES[2:])
+
+
+def test_another_folder_in_the_list_only_adds_its_documents(bench: Bench, tmp_path: Path, settled: None) -> None:
+    bench.config["sync"] = {"on_change": "error"}
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "gull.txt").write_text("Gulls steal chips.", encoding="utf-8")
+    folder = bench.folder.name
+    bench.sync(reader__path=[str(bench.folder)])
+    report = bench.sync(reader__path=[str(bench.folder), str(tmp_path / "more")])
+    assert (report.added, report.unchanged) == (["more/gull.txt"], [f"{folder}/{name}" for name in NAMES])

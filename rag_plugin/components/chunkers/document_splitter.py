@@ -23,6 +23,7 @@ from llama_index.core.schema import (
 
 from ...errors import DocumentError
 from ...protocols import Tokens
+from ..tables import TABLE_HEADER, markdown_tables
 from .breaks import prose_breaks
 from .packer import Packer
 from .span_chunker import ADDED_METADATA, SpanChunker, no_room
@@ -76,7 +77,7 @@ class DocumentSplitter:
         too_long: TooLong = "split",
     ) -> None:
         self._chunker, self._tokens, self._max_tokens = chunker, tokens, max_tokens
-        self._embed_metadata, self._too_long = frozenset(embed_metadata), too_long
+        self._embed_metadata, self._too_long = frozenset((*embed_metadata, TABLE_HEADER)), too_long
         self._keys_with_warning: set[str] = set()
         self.truncation = TruncationReport()
 
@@ -93,8 +94,10 @@ class DocumentSplitter:
         document = self._with_embed_metadata(document)
         text = document.text
         nodes = [node for node in self._chunker.get_nodes_from_documents([document]) if _has_text(node)]
+        tables = list(markdown_tables(text))
         for node in nodes:
             _drop_wrong_offsets(node, text)
+            _add_table_header(node, tables)
             # The chunker's own choice is replaced: a path or a date would change the vectors of each copy of a file.
             node.excluded_embed_metadata_keys = [key for key in node.metadata if not self._is_embedded(key, node)]
         parts_of = self._within_limit(document.id_, nodes)
@@ -106,7 +109,7 @@ class DocumentSplitter:
     def _with_embed_metadata(self, document: Document) -> Document:
         """The document for the chunker, which counts embedded metadata towards the size."""
         keys = list(dict.fromkeys([*document.metadata, *ADDED_METADATA]))
-        added = [key for key in ADDED_METADATA if key not in document.metadata]
+        added = [key for key in ADDED_METADATA if key not in document.metadata and key != TABLE_HEADER]
         return document.model_copy(
             update={
                 "excluded_embed_metadata_keys": [key for key in keys if not self._is_embedded(key, document)],
@@ -132,7 +135,8 @@ class DocumentSplitter:
         limit = self._max_tokens
         # The nodes of a SpanChunker never exceed its size.
         is_sized = isinstance(self._chunker, SpanChunker) and self._chunker.chunk_size <= (limit or 0)
-        if limit is None or not texts or (is_sized and not self._embed_metadata):
+        has_metadata = len(self._embed_metadata) > 1 or any(TABLE_HEADER in node.metadata for node in nodes)
+        if limit is None or not texts or (is_sized and not has_metadata):
             return {node.node_id: [node] for node in nodes}
         parts_of: dict[str, list[BaseNode]] = {}
         for node, text, count in zip(nodes, texts, self._tokens.counts(texts).tolist()):
@@ -212,6 +216,14 @@ class LazyDocumentSplitter(TransformComponent):
 
 def _has_text(node: BaseNode) -> bool:
     return bool(node.get_content(metadata_mode=MetadataMode.NONE).strip())
+
+
+def _add_table_header(node: BaseNode, tables: Sequence[tuple[int, int, str]]) -> None:
+    """Name the columns of the table that a node starts in."""
+    start = getattr(node, "start_char_idx", None)
+    for first, end, header in tables:
+        if start is not None and first <= start < end:
+            node.metadata[TABLE_HEADER] = header
 
 
 def _drop_wrong_offsets(node: BaseNode, text: str) -> None:

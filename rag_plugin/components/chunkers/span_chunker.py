@@ -14,6 +14,7 @@ from llama_index.core.schema import BaseNode, Document, MetadataMode, TextNode
 
 from ...errors import DocumentError
 from ...protocols import Tokens
+from ..tables import TABLE_HEADER
 from .packer import Packer, Span
 
 if TYPE_CHECKING:
@@ -109,5 +110,5 @@ def no_room(left: int, size: int) -> str:
     )
 
 
-ADDED_METADATA = ("line", "page", "header_path", "language", "window", "window_start", "parents")
+ADDED_METADATA = ("line", "page", "header_path", "language", "window", "window_start", "parents", TABLE_HEADER)
 """Metadata keys of nodes besides the document's."""

@@ -14,9 +14,21 @@ if TYPE_CHECKING:
     from llama_index.core.readers.base import BaseReader
 
 
+def _separate_folders(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    paths = settings["path"] if isinstance(settings["path"], list) else []
+    for first in paths:
+        for second in paths:
+            if first is not second and second.is_relative_to(first):
+                yield "path", f"{second} is inside of {first}, so its files would be read twice", "name one of them"
+                return
+
+
+@rule(_separate_folders)
 def directory(
     *,
-    path: Annotated[Path, Field(description="The folder.")],
+    path: Annotated[
+        Path | Annotated[list[Path], Field(min_length=1)], Field(description="The folder, or a list of folders.")
+    ],
     include: Annotated[
         list[str] | None,
         Field(
@@ -34,11 +46,15 @@ def directory(
     ] = False,
 ) -> BaseReader:
     """The files of a folder: text, Markdown, HTML, and with `rag-plugin[files]` PDF, Word, slides, sheets, e-books."""
-    from .directory import DirectoryReader
+    from .directory import DirectoryReader, FoldersReader
 
-    return DirectoryReader(
-        path, include or (), exclude or (), recursive=recursive, hidden=hidden, follow_links=follow_links
-    )
+    readers = [
+        DirectoryReader(
+            root, include or (), exclude or (), recursive=recursive, hidden=hidden, follow_links=follow_links
+        )
+        for root in (path if isinstance(path, list) else [path])
+    ]
+    return FoldersReader(readers) if isinstance(path, list) else readers[0]
 
 
 def _text_is_named(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:

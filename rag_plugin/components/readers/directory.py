@@ -8,12 +8,15 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from llama_index.core.schema import Document
 
 from ...errors import ComponentError, first_names
 from ...protocols import Listed, Unlisted
+from ..tables import TABLE_HEADER, header_of_rows
 from .listing_reader import ListingReader, make_document
 from .text_extraction import FORMATS, extract
 
@@ -116,7 +119,42 @@ class DirectoryReader(ListingReader):
 
     def _load(self, path: Path, relative: str) -> Document:
         text = extract(path, relative)
-        return make_document(text, relative, {"file_path": relative, "file_name": path.name})
+        header = header_of_rows(text, path.suffix.lower())
+        metadata = {"file_path": relative, "file_name": path.name, **({TABLE_HEADER: header} if header else {})}
+        return make_document(text, relative, metadata)
+
+
+class FoldersReader(ListingReader):
+    """The files of several folders; a document's id begins with the name of its folder.
+
+    Args:
+        readers: The folders; where two have one name, the id has the path below their common parent.
+    """
+
+    def __init__(self, readers: Sequence[DirectoryReader]) -> None:
+        names = Counter(reader.root.name for reader in readers)
+        parent = os.path.commonpath([reader.root for reader in readers])
+        self._readers = {
+            reader.root.name
+            if names[reader.root.name] == 1
+            else Path(os.path.relpath(reader.root, parent)).as_posix(): reader
+            for reader in readers
+        }
+
+    def list_documents(self) -> Iterator[Listed | Unlisted]:
+        for folder, reader in self._readers.items():
+            for item in reader.list_documents():
+                name = f"{folder}/{item.id}"
+                if isinstance(item, Listed):
+                    yield replace(item, id=name, load=partial(_renamed, item, name))
+                else:
+                    yield replace(item, id=name, prefix=None if item.prefix is None else f"{folder}/{item.prefix}")
+
+
+def _renamed(item: Listed, name: str) -> Document:
+    document = item.load()
+    document.id_ = document.metadata["file_path"] = name
+    return document
 
 
 def _shown(name: str) -> str:

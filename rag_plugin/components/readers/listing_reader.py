@@ -12,6 +12,7 @@ from llama_index.core.schema import Document
 
 from ...errors import DocumentError
 from ...protocols import Listed, Unlisted
+from ..tables import TABLE_HEADER
 
 _log = logging.getLogger(__name__)
 
@@ -37,15 +38,37 @@ class ListingReader(BaseReader):
 
 
 def make_document(text: str, document_id: str, metadata: dict[str, Any]) -> Document:
-    """A document whose metadata is excluded from encoding and prompts: paths and dates would change the vectors."""
-    keys = [*metadata, "line", "page"]
+    """A document without data URIs, whose metadata is excluded from encoding and prompts.
+
+    Paths and dates would change the vectors of each copy of a file; `table_header` is part of the text of each node.
+    """
+    keys = [key for key in (*metadata, "line", "page") if key != TABLE_HEADER]
     return Document(
-        text=without_surrogates(text),
+        text=without_data_uris(without_surrogates(text)),
         id_=document_id,
         metadata=metadata,
         excluded_embed_metadata_keys=keys,
         excluded_llm_metadata_keys=keys,
     )
+
+
+# Encoded as text, a picture in a `data:` URI would become hundreds of nodes. Base64 may be broken into lines.
+_BASE64 = "[a-z0-9+/_%-]"
+_DATA_URI = re.compile(
+    rf"data:[a-z]+/[a-z0-9.+-]+(?:;[a-z0-9=._-]+)*,(?:(?<=base64,){_BASE64}{{40,}}(?:\n[ \t]*{_BASE64}{{40,}})*"
+    rf"(?:\n[ \t]*{_BASE64}+=*(?=[)\"'>]))?=*|[^\s\"'()<>]+)",
+    re.IGNORECASE,
+)
+_MIN_DATA_URI_CHARACTERS = 100
+
+
+def without_data_uris(text: str) -> str:
+    """The text without long `data:` URIs; lines keep their numbers."""
+
+    def replacement(uri: re.Match[str]) -> str:
+        return uri[0] if len(uri[0]) < _MIN_DATA_URI_CHARACTERS else "\n" * uri[0].count("\n")
+
+    return _DATA_URI.sub(replacement, text) if "data:" in text.lower() else text
 
 
 def without_surrogates(text: str) -> str:

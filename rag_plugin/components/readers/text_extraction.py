@@ -64,6 +64,22 @@ def _text(path: Path, document_id: str) -> str:
     return decode(path.read_bytes(), document_id)
 
 
+def _json(path: Path, document_id: str) -> str:
+    """The text of a JSON file, with the characters that its escapes stand for; lines keep their numbers."""
+    return _JSON_ESCAPED.sub(_unescaped, decode(path.read_bytes(), document_id))
+
+
+_JSON_ESCAPED = re.compile(r'"[^"\\\n]*\\(?:[^"\\\n]|\\.)*"')
+
+
+def _unescaped(literal: re.Match[str]) -> str:
+    try:
+        value = json.loads(literal[0], strict=False)
+    except ValueError:  # JSON with mistakes, which is text all the same
+        return literal[0]
+    return '"' + re.sub(r"[\n\r\t\f\b\0]+", " ", value) + '"'
+
+
 def decode(raw: bytes, document_id: str) -> str:
     """Decode bytes by their byte order mark, as UTF-8, or by detection; newlines become `\\n`.
 
@@ -159,6 +175,8 @@ def _html_text(soup: Any) -> str:
         if isinstance(item, str):
             if not isinstance(item, PreformattedString) or isinstance(item, CData):  # no comment or declaration
                 pieces.append(item)
+        elif item.name == "img":
+            pieces.append(item.get("alt") or "")
         elif item.name == "pre":
             code = re.sub(r"(?m)^[ \t]+", lambda indent: _INDENT * len(indent[0].expandtabs()), item.get_text())
             pieces += ["\n", code, "\n"]
@@ -233,6 +251,7 @@ def _llama_index_readers() -> Any:
 
 FORMATS: dict[str, Callable[[Path, str], str]] = {
     **{suffix: _text for suffix in _TEXT},
+    **{suffix: _json for suffix in (".json", ".jsonl")},
     **{suffix: _html for suffix in (".html", ".htm", ".xhtml")},
     ".ipynb": _notebook,
     **{suffix: _by_llama_index(name) for suffix, name in _LLAMA_INDEX.items()},

@@ -52,20 +52,22 @@ class Distinct:
     def of(self, hits: Sequence[NodeWithScore]) -> list[NodeWithScore]:
         """The hits without the duplicates of better ones."""
         kept: list[NodeWithScore] = []
-        texts: set[str] = set()
+        documents: dict[str, set[str | None]] = {}  # by text
         shingles: list[frozenset[tuple[str, ...]]] = []
         for hit in hits:
             # For the chunker `sentence_window`, the LLM reads the window.
             words = str(hit.node.metadata.get("window") or hit.node.get_content()).split()
             text = " ".join(words)
-            if self.identical and text in texts:
+            document, seen = hit.node.ref_doc_id, documents.get(text, set())
+            # The reranker `auto_merging` counts the nodes of a parent, equal ones too.
+            if self.identical and seen and not ("parents" in hit.node.metadata and document in seen):
                 continue
             if self.near is not None:
                 own = _shingles(words)
                 if any(len(own & other) >= self.near * len(own | other) for other in shingles):
                     continue
                 shingles.append(own)
-            texts.add(text)
+            documents.setdefault(text, set()).add(document)
             kept.append(hit)
         return kept
 

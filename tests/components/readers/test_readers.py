@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.schema import Document, MetadataMode
 
+from rag_plugin.components.readers.components import directory
 from rag_plugin.components.readers.directory import DirectoryReader
 from rag_plugin.components.readers.jsonl import JsonlReader
 from rag_plugin.components.readers.listing import content_hash, source_of
@@ -543,3 +544,28 @@ def test_the_hash_of_a_document_leaves_out_dates_and_nothing_else() -> None:
     assert content_hash(document) == content_hash(same)
     assert content_hash(document) != content_hash(Document(text="y", metadata={"a": 1}))
     assert content_hash(document) != content_hash(Document(text="x", metadata={"a": 2}))
+
+
+# ---------------------------------------------------------------------------------- several folders
+
+
+def test_several_folders_are_read_as_one(tmp_path: Path) -> None:
+    for folder, name in (("docs", "a.txt"), ("wiki", "a.txt"), ("wiki", "deep/b.txt"), ("x/notes", "c.txt")):
+        (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / name).write_text(f"This is {folder}/{name}.", encoding="utf-8")
+    reader = directory(path=[tmp_path / "docs", tmp_path / "wiki", tmp_path / "x/notes"])
+    assert texts(reader) == {
+        "docs/a.txt": "This is docs/a.txt.",
+        "notes/c.txt": "This is x/notes/c.txt.",
+        "wiki/a.txt": "This is wiki/a.txt.",
+        "wiki/deep/b.txt": "This is wiki/deep/b.txt.",
+    }
+    (tmp_path / "y/notes").mkdir(parents=True)
+    (tmp_path / "y/notes/c.txt").write_text("Another.", encoding="utf-8")
+    assert set(texts(directory(path=[tmp_path / "x/notes", tmp_path / "y/notes"]))) == {
+        "x/notes/c.txt",
+        "y/notes/c.txt",
+    }
+    assert ids(directory(path=[tmp_path / "docs"])) == ["docs/a.txt"]
+    with pytest.raises(ComponentError, match="there is no such folder"):
+        list(directory(path=[tmp_path / "docs", tmp_path / "missing"]).list_documents())  # type: ignore[attr-defined]
