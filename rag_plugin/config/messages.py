@@ -173,7 +173,7 @@ def _quoting_hint(annotation: Any, node: Node) -> str:
         return f"YAML 1.2 has only true and false: write {literal}"
     if not isinstance(node.value, str) and node.value is not None and words.startswith("text"):
         return "put it in quotes"
-    if "a list" in words and node.value is not None:
+    if words.startswith("a list") and node.value is not None:
         return "write it as a list: [...]"
     return ""
 

@@ -359,12 +359,16 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             id="item of a list",
         ),
         pytest.param(
-            "reader: {type: directory, path: 3}", "reader.path", "a path is expected, not 3", "", id="number for a path"
+            "reader: {type: directory, path: 3}",
+            "reader.path",
+            "a path or a list of paths is expected, not 3",
+            "",
+            id="number for a path",
         ),
         pytest.param(
             "reader: {type: directory, path: ''}",
             "reader.path",
-            "a path is expected, not the text ''",
+            "a path or a list of paths is expected, not the text ''",
             "",
             id="empty path",
         ),
