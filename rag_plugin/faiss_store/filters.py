@@ -9,6 +9,7 @@ the nodes. So filters mean exactly what they mean in LlamaIndex, and cost depend
 from __future__ import annotations
 
 import json
+import unicodedata
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ class _Column:
     def code(self, value: Any) -> int:
         if value is None:
             return _MISSING
+        value = _composed(value)
         # The type is part of the key: True, 1 and 1.0 are equal as dict keys, and differ as text.
         key = (type(value), value) if isinstance(value, (str, int, float)) else (None, json.dumps(value))
         code = self._codes.get(key)
@@ -172,6 +174,7 @@ class Columns:
 
     def _evaluate_one(self, filter_: MetadataFilter) -> NDArray[np.bool_]:
         column = self._columns[filter_.key]
+        filter_ = filter_.model_copy(update={"value": _composed(filter_.value)})
         try:
             return column.passing(filter_, self._alive)[column.codes]
         except ValueError as error:
@@ -190,6 +193,15 @@ def _keys(filters: MetadataFilters) -> set[str]:
     for part in filters.filters:
         keys |= _keys(part) if isinstance(part, MetadataFilters) else {part.key}
     return keys
+
+
+def _composed(value: Any) -> Any:
+    """A value with its texts in the normal form NFC, in which they are compared: macOS writes names in another one."""
+    if isinstance(value, str):
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
+    if isinstance(value, list):
+        return [_composed(item) for item in value]
+    return value
 
 
 def _is_number(value: Any) -> bool:

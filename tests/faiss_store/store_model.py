@@ -72,8 +72,9 @@ class Known:
 
 
 def shown(node: BaseNode) -> tuple[str | None, str, str]:
-    """What `Known.shown` is for a node that the store gave."""
-    return node.ref_doc_id, node.get_content(), json.dumps(node.metadata, sort_keys=True)
+    """What `Known.shown` is for a node that the store gave; hybrid hits also have the scores that were fused."""
+    metadata = {key: value for key, value in node.metadata.items() if key not in ("vector_score", "lexical_score")}
+    return node.ref_doc_id, node.get_content(), json.dumps(metadata, sort_keys=True)
 
 
 def vector(seed: int, dimension: int = DIMENSION) -> Vector:

@@ -33,7 +33,8 @@ def directory(
         list[str] | None,
         Field(
             min_length=1,
-            description="Patterns as in .gitignore, such as `docs/**/*.md`; unset, every supported file type.",
+            description="Patterns as in .gitignore, such as `docs/**/*.md`, without regard to case; unset, every "
+            "supported file type.",
         ),
     ] = None,
     exclude: Annotated[list[str] | None, Field(description="Patterns of files to leave out, as in .gitignore.")] = None,

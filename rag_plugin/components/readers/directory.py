@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,11 +27,18 @@ _log = logging.getLogger(__name__)
 _CLOCK_RESOLUTION_NANOSECONDS = 2_000_000_000
 
 
+# Lock files, backups and settings that programs keep beside documents.
+_OF_PROGRAMS = re.compile(
+    r"~\$.*|~wrl.*\.tmp|\.~lock\..*#|\..*\.sw[op]|.*~|#.*#|desktop\.ini|(eh)?thumbs\.db|\.ds_store", re.IGNORECASE
+)
+
+
 class DirectoryReader(ListingReader):
     """The files of a folder, each a document whose id is its path relative to the folder, with `/`.
 
     Without `include`, files whose suffix is in `text_extraction.FORMATS` are read. Hidden files and folders are
-    skipped, and so are links, which may point outside the folder.
+    skipped, and so are links, which may point outside the folder, and files that programs keep beside documents.
+    Patterns match without regard to case and Unicode normal form.
     """
 
     def __init__(
@@ -45,8 +54,8 @@ class DirectoryReader(ListingReader):
         from pathspec import GitIgnoreSpec
 
         self.root = root
-        self._include = GitIgnoreSpec.from_lines(include) if include else None
-        self._exclude = GitIgnoreSpec.from_lines(exclude)
+        self._include = GitIgnoreSpec.from_lines(map(_comparable, include)) if include else None
+        self._exclude = GitIgnoreSpec.from_lines(map(_comparable, exclude))
         self._recursive, self._hidden, self._follow = recursive, hidden, follow_links
 
     def list_documents(self) -> Iterator[Listed | Unlisted]:
@@ -91,14 +100,15 @@ class DirectoryReader(ListingReader):
         return True
 
     def _file(self, path: Path, name: str, skipped: Counter[str]) -> Listed | Unlisted | None:
-        if name.startswith(".") and not self._hidden:
+        if (name.startswith(".") and not self._hidden) or _OF_PROGRAMS.fullmatch(name):
             return None
         relative = path.relative_to(self.root).as_posix()
-        if self._exclude.match_file(relative):
+        comparable = _comparable(relative)
+        if self._exclude.match_file(comparable):
             return None
         suffix = path.suffix.lower()
         if self._include is not None:
-            if not self._include.match_file(relative):
+            if not self._include.match_file(comparable):
                 return None
         elif suffix not in FORMATS:
             skipped[_shown(suffix) or "without a suffix"] += 1
@@ -155,6 +165,10 @@ def _renamed(item: Listed, name: str) -> Document:
     document = item.load()
     document.id_ = document.metadata["file_path"] = name
     return document
+
+
+def _comparable(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _shown(name: str) -> str:

@@ -7,33 +7,25 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import tantivy
 from numpy.typing import NDArray
-from tantivy import Filter, Occur, Query, SchemaBuilder, TextAnalyzerBuilder, Tokenizer
+from tantivy import Occur, Query, SchemaBuilder
 
 from ..hits import Hits, search_filtered, sorted_by_score
-from ..settings import Language
 from ..sqlite.commit_position import NOTHING, CommitPosition
+from .analysis import VERSION, Analyzer, indexed_text
 
 _log = logging.getLogger(__package__)
 
-LANGUAGES = tuple(language for language in get_args(Language) if language != "none")
-_WITH_STOP_WORDS = frozenset(LANGUAGES) - {"arabic", "greek", "romanian", "tamil", "turkish"}
 _WRITER_HEAP_BYTES = 64_000_000  # tantivy needs at least 15 million per thread
-_MAX_WORD_CHARACTERS = 255
 _MAX_QUERY_TERMS = 256
 MAX_ROWS_IN_QUERY = 2_000  # up to this many allowed rows are part of the query; more are filtered afterwards
-
-# Scripts without spaces between words are indexed by overlapping pairs of characters.
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+")
 
 
 class LexicalIndex:
@@ -54,7 +46,7 @@ class LexicalIndex:
         builder.add_text_field("text", stored=False, tokenizer_name="words", index_option="freq")
         builder.add_text_field("stamp", stored=True, tokenizer_name="raw", index_option="basic")
         self._schema = builder.build()
-        self._analyzer = _analyzer(language)
+        self._analyzer = Analyzer(language)
         try:
             if folder is None:
                 self._index = tantivy.Index(self._schema)
@@ -63,7 +55,7 @@ class LexicalIndex:
                 self._index = tantivy.Index(self._schema, path=str(folder), reuse=True)
         except ValueError as error:  # the only error type of tantivy
             raise OSError(f"{folder} cannot be opened: {error}") from error
-        self._index.register_tokenizer("words", self._analyzer)
+        self._index.register_tokenizer("words", self._analyzer.index_analyzer)
         self._index.config_reader(reload_policy="manual")
         self.reload()
 
@@ -79,7 +71,7 @@ class LexicalIndex:
             self._searcher = self._index.searcher()
             for _, address in self._searcher.search(Query.term_set_query(self._schema, "row", [-1]), 1).hits:
                 stamp = json.loads(self._searcher.doc(address)["stamp"][0])
-                if stamp["language"] == self.language:
+                if (stamp["language"], stamp.get("analysis")) == (self.language, VERSION):
                     self.position, self.removed_count = CommitPosition(*stamp["state"]), stamp["removed"]
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"the lexical index cannot be read: {error}") from error
@@ -112,9 +104,11 @@ class LexicalIndex:
                 writer.delete_documents_by_term("row", row)
             document = tantivy.Document
             for row, text in texts:
-                writer.add_document(document(row=row, text=_indexed_text(text)))
+                writer.add_document(document(row=row, text=indexed_text(text)))
             removed_count = self.removed_count + len(removed)
-            stamp = json.dumps({"state": position, "language": self.language, "removed": removed_count})
+            stamp = json.dumps(
+                {"state": position, "language": self.language, "analysis": VERSION, "removed": removed_count}
+            )
             writer.add_document(document(row=-1, stamp=stamp))
             writer.commit()
             writer.wait_merging_threads()
@@ -131,7 +125,7 @@ class LexicalIndex:
             top_k: Maximum number of hits.
             mask: Allowed rows, by row number; None: all.
         """
-        terms = list(dict.fromkeys(self._analyzer.analyze(_query_text(text))))[:_MAX_QUERY_TERMS]
+        terms = self._analyzer.terms(text)[:_MAX_QUERY_TERMS]
         if not terms or top_k < 1:
             return []
         query = Query.boolean_query([(Occur.Should, Query.term_query(self._schema, "text", term)) for term in terms])
@@ -179,32 +173,3 @@ def recreate_lexical(folder: Path, language: str) -> LexicalIndex:
     else:
         folder.unlink()
     return LexicalIndex(folder, language)
-
-
-def _analyzer(language: str) -> Any:
-    builder = TextAnalyzerBuilder(Tokenizer.simple())
-    builder = builder.filter(Filter.remove_long(_MAX_WORD_CHARACTERS)).filter(Filter.lowercase())
-    if language in _WITH_STOP_WORDS:
-        builder = builder.filter(Filter.stopword(language))
-    if language != "none":
-        builder = builder.filter(Filter.stemmer(language))
-    return builder.build()
-
-
-def _indexed_text(text: str) -> str:
-    """A text to index; unspaced scripts as single characters and pairs."""
-    if text.isascii():
-        return text
-    return _UNSPACED.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", unicodedata.normalize("NFKC", text))
-
-
-def _query_text(text: str) -> str:
-    """A text to search for; unspaced scripts as pairs, or as a single character."""
-    text = text.encode("utf-8", "replace").decode()  # lone surrogates are in no indexed text
-    if text.isascii():
-        return text
-    return _UNSPACED.sub(lambda run: f" {' '.join(_pairs(run[0]) or run[0])} ", unicodedata.normalize("NFKC", text))
-
-
-def _pairs(run: str) -> list[str]:
-    return [run[start : start + 2] for start in range(len(run) - 1)]

@@ -569,3 +569,37 @@ def test_several_folders_are_read_as_one(tmp_path: Path) -> None:
     assert ids(directory(path=[tmp_path / "docs"])) == ["docs/a.txt"]
     with pytest.raises(ComponentError, match="there is no such folder"):
         list(directory(path=[tmp_path / "docs", tmp_path / "missing"]).list_documents())  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------------------------- patterns and names
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (["*.txt"], [], ["A.TXT", "b.txt"]),
+        (["*.TXT"], [], ["A.TXT", "b.txt"]),
+        ([], ["a.txt"], ["b.txt", "re\u0301sume\u0301.md"]),
+        (["r\u00e9sum\u00e9.md"], [], ["re\u0301sume\u0301.md"]),
+        (["R\u00c9SUM\u00c9.*"], [], ["re\u0301sume\u0301.md"]),
+        ([], ["r\u00e9*"], ["A.TXT", "b.txt"]),
+    ],
+)
+def test_patterns_match_in_any_case_and_normal_form(
+    tmp_path: Path, include: list[str], exclude: list[str], expected: list[str]
+) -> None:
+    for name in ("A.TXT", "b.txt", "re\u0301sume\u0301.md"):
+        (tmp_path / name).write_text("Some text.", encoding="utf-8")
+    assert ids(DirectoryReader(tmp_path, include, exclude)) == expected
+
+
+@pytest.mark.parametrize("include", [[], ["*"]])
+def test_files_that_programs_keep_beside_documents_are_no_documents(tmp_path: Path, include: list[str]) -> None:
+    for name in (
+        "~$report.docx", "desktop.ini", "Desktop.ini", "Thumbs.db", "~WRL0001.tmp", ".~lock.report.odt#", ".DS_Store",
+        ".notes.txt.swp", "notes.txt~", "#notes.txt#", "notes.txt", "design.ini", "a~b.txt",
+    ):  # fmt: skip
+        (tmp_path / name).write_text("Some text.", encoding="utf-8")
+    for hidden in (False, True):
+        reader = DirectoryReader(tmp_path, include, hidden=hidden)
+        assert ids(reader) == ["a~b.txt", "design.ini", "notes.txt"]
