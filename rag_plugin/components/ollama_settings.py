@@ -16,7 +16,10 @@ BaseUrl = Annotated[
 ]
 KeepAlive = Annotated[
     str | float | None,
-    Field(description="How long the model stays loaded, such as `10m`; unset, the server's default."),
+    Field(
+        description="How long the model stays loaded, such as `10m`, or seconds; -1: for ever; unset, the server's "
+        "default."
+    ),
 ]
 Retries = Annotated[
     int,
@@ -27,6 +30,16 @@ Headers = Annotated[
 ]
 
 DEFAULT_BASE_URL = "http://localhost:11434"
+
+
+def valid_keep_alive(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """Rule: `keep_alive` is a number or a duration."""
+    from ..ollama.options import duration_problem
+
+    value = settings["keep_alive"]
+    problem = duration_problem(value) if isinstance(value, str) else None
+    if problem is not None:
+        yield "keep_alive", *problem
 
 
 def valid_address(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:

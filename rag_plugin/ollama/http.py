@@ -8,6 +8,7 @@ that closes another then fails.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import sys
@@ -111,9 +112,7 @@ class Exchange:
             if address.scheme not in ("http", "https") or not address.host or not 0 < (address.port or 80) < 2**16:
                 raise httpx.InvalidURL("it needs http:// or https://, a host, and a port below 65536 if it has one")
             # A transport without a client: a client's features are not needed and cost time for each token.
-            self._transport = httpx.AsyncHTTPTransport(
-                verify=_ssl_context(self._url.startswith("https:")), trust_env=False
-            )
+            self._transport = httpx.AsyncHTTPTransport(verify=self._ssl_context(), trust_env=False)
             method, content = "GET", None
             if self._body is not None:
                 # As ASCII with escapes: lone surrogates from files could not be encoded otherwise.
@@ -135,6 +134,17 @@ class Exchange:
                 raise not_ollama("a web page", self._target)
             assert isinstance(self._response.stream, httpx.AsyncByteStream)
             self._chunks = self._response.stream.__aiter__()
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        try:
+            return _ssl_context(self._url.startswith("https:"))
+        except OSError as error:
+            names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+            raise self._target.error(
+                ServerUnreachable,
+                f"no TLS connection to {self._target.url}: {' and '.join(names)} cannot be used: {error}",
+                f"; unset {' and '.join(names)}, or name certificates that exist",
+            ) from error
 
     async def read_object(self, deadline: Deadline) -> dict[str, Any]:
         """The response as one JSON object."""

@@ -77,6 +77,9 @@ def normalize_address(address: str) -> str:
 
 def address_problem(address: str) -> tuple[str, str] | None:
     """Why an address is invalid, with a hint; None for a valid one."""
+    hidden = next((character for character in address if not character.isprintable() or character.isspace()), None)
+    if hidden is not None:
+        return f"the address {ascii(address)} contains a space or an invisible character", "remove it"
     url = normalize_address(address)
     try:
         parts = urlsplit(url)

@@ -207,6 +207,9 @@ class FakeOllama:
             return error_reply(404, recorded.MISSING_FOR_EMBEDDING % body.get("model"))
         texts = body.get("input") or []
         texts = [texts] if isinstance(texts, str) else list(texts)
+        refused = _refused(body)
+        if refused is not None:
+            return refused
         context = self._context(body.get("options") or {})
         counts = [len(tokens(text)) for text in texts]
         if body.get("truncate") is False and any(count > context for count in counts):
@@ -228,9 +231,9 @@ class FakeOllama:
             return error_reply(400, recorded.NO_THINKING % model)
         if tools and "tools" not in self.capabilities:
             return error_reply(400, recorded.NO_TOOLS % model)
-        for option, kind in recorded.OPTION_TYPES.items():
-            if options.get(option) is not None and not has_type(options[option], kind):
-                return error_reply(500, recorded.WRONG_TYPE % (option, kind))
+        refused = _refused(body)
+        if refused is not None:
+            return refused
         context = self._context(options)
         if not messages:
             unload = body.get("keep_alive") == 0
@@ -274,6 +277,18 @@ class FakeOllama:
                 self.loads += 1
                 return self.load_seconds
             return 0.0
+
+
+def _refused(body: Mapping[str, Any]) -> Reply | None:
+    """The server's reply to values of a wrong form."""
+    duration = recorded.refused_keep_alive(body.get("keep_alive"))
+    if duration is not None:
+        return error_reply(400, duration)
+    options = body.get("options") or {}
+    for option, kind in recorded.OPTION_TYPES.items():
+        if options.get(option) is not None and not has_type(options[option], kind):
+            return error_reply(500, recorded.WRONG_TYPE % (option, kind))
+    return None
 
 
 def _tagged(name: str) -> str:

@@ -101,6 +101,8 @@ def has_type(value: Any, kind: str) -> bool:
     """Whether an option's value has the type that the server requires."""
     if kind == "array":
         return isinstance(value, list)
+    if kind == "boolean":
+        return isinstance(value, bool)
     return isinstance(value, int if kind == "integer" else (int, float)) and not isinstance(value, bool)
 
 

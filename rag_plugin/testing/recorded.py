@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any
+
+from ..ollama.options import OPTIONS, duration_problem
 
 VERSION = "0.17.4"
 DIGEST = "aa4b0f0e4a085003221aeb971c8c2ceedbfdcbc403044b46a421e8b215c128cb"
@@ -42,18 +45,20 @@ RUNNER_STOPPED = (
     "server logs for details"
 )
 
-OPTION_TYPES = {
-    "num_ctx": "integer",
-    "num_predict": "integer",
-    "num_gpu": "integer",
-    "num_thread": "integer",
-    "seed": "integer",
-    "top_k": "integer",
-    "temperature": "float32",
-    "top_p": "float32",
-    "repeat_penalty": "float32",
-    "stop": "array",
-}
+_GO_TYPES = {"integer": "integer", "number": "float32", "boolean": "boolean", "array": "array"}
+OPTION_TYPES = {name: _GO_TYPES[kind] for name, kind in OPTIONS.items()}
+
+
+def refused_keep_alive(value: Any) -> str | None:
+    """The server's error for a `keep_alive` that is no duration of Go's `time.ParseDuration`."""
+    if not isinstance(value, str) or duration_problem(value) is None:
+        return None
+    number = re.fullmatch(r"[-+]?[\d.]+([^\d.].*)?", value)
+    if number is None:
+        return f'time: invalid duration "{value}"'
+    if number[1] is None:
+        return f'time: missing unit in duration "{value}"'
+    return f'time: unknown unit "{number[1]}" in duration "{value}"'
 
 
 def now() -> str:

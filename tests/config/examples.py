@@ -25,7 +25,7 @@ ROUND_TRIPS = {
     "block": "synthesizer:\n  text_qa_template: |\n    ${COUNT}\n\n      {context_str}\n    {query_str}\n\n",
     "odd characters": 'llm: {type: ollama, model: "\\u2028\\x85\\x07é𝄞\\uFEFF\\u00a0 "}\n',
     "line breaks of YAML 1.1": 'llm: {type: ollama, model: "\\x85", headers: {"a\\x85b": "\\u2028"}}\n',
-    "looks like something else": "llm: {type: ollama, model: '0x10', system_prompt: 'null', keep_alive: '1e3'}\n",
+    "looks like something else": "llm: {type: ollama, model: '0x10', system_prompt: 'null', keep_alive: '10m'}\n",
     "floats": "rerankers: [{type: similarity_cutoff, cutoff: 1e-300}, {type: similarity_cutoff, cutoff: -0.1}]\n",
     "largest whole number": "retriever: {top_k: 18446744073709551616}\n",
     "odd keys": "llm: {type: ollama, model: m, headers: {'3': a, 'null': b, '': c, 'd e: f': g, \"h\\ni\": j}}\n",

@@ -230,7 +230,7 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "llm.temperatur",
             "llm 'ollama' has no such setting",
             "did you mean 'temperature'?  (also: type, model, base_url, context_window, max_tokens, seed, stop, "
-            "top_p, 13 more)",
+            "top_p, 14 more)",
             id="unknown setting",
         ),
         pytest.param(
@@ -477,7 +477,7 @@ def test_an_attribute_that_is_no_section_is_an_attribute_error() -> None:
             "synthesizer: {text_qa_template: '{context_str} {query_str} {mood}'}",
             "synthesizer.text_qa_template",
             "the template contains {mood}, which is not filled in",
-            "possible: context_str, query_str",
+            "possible: context_str, query_str; a plain brace is written twice: {{ or }}",
             id="template with an unknown placeholder",
         ),
         pytest.param(

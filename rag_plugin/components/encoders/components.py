@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...ollama import limits
 from ..model_files.settings import Revision, TrustRemoteCode
-from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address
+from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address, valid_keep_alive
 from ..registry.component import rule
 from ..registry.path_settings import ModelFiles
 from ..registry.settings import relay_settings
@@ -96,6 +96,7 @@ def huggingface(
 
 
 @rule(valid_address)
+@rule(valid_keep_alive)
 @relay_settings
 def ollama(
     callback_manager: CallbackManager,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...errors import ComponentError, MissingPackage
+from ...errors import MissingPackage
 from ...ollama import limits
 from ..model_files.settings import Revision, TrustRemoteCode
-from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address
+from ..ollama_settings import DEFAULT_BASE_URL, BaseUrl, Headers, KeepAlive, Retries, valid_address, valid_keep_alive
 from ..registry.component import rule
 from ..registry.path_settings import ModelFiles
 from ..registry.settings import relay_settings
@@ -20,7 +19,30 @@ if TYPE_CHECKING:
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.llms import LLM
 
+ANSWER_TEMPERATURE = 0.0
+"""For answers from documents: the most likely words, and the same answer to the same question."""
+
 MaxTokens = Annotated[int, Field(gt=0, description="Maximum tokens of an answer.")]
+Seed = Annotated[int | None, Field(description="Random seed; the same question gets the same answer.")]
+Stop = Annotated[tuple[str, ...], Field(description="Strings that end an answer.")]
+TopP = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1,
+        description="Nucleus sampling: total probability of the tokens to sample from; unset, the model's default.",
+    ),
+]
+TopK = Annotated[
+    int | None, Field(gt=0, description="Number of most likely tokens to sample from; unset, the model's default.")
+]
+RepeatPenalty = Annotated[
+    float | None, Field(gt=0, description="Above 1, repetition is penalized; unset, the model's default.")
+]
+SystemPrompt = Annotated[str | None, Field(description="Instructions put before every question.")]
+SplitThinking = Annotated[
+    bool, Field(description="Keep `<think>...</think>` at the beginning of an answer apart from it.")
+]
 
 
 def _context_exceeds_answer(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -32,7 +54,7 @@ def _context_exceeds_answer(settings: dict[str, Any]) -> Iterable[tuple[str, str
 
 
 def _valid_options(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
-    from ...ollama.options import SETTING_OF_OPTION, unknown_option
+    from ...ollama.options import SETTING_OF_OPTION, unknown_option, wrong_type
 
     options = settings["options"] or {}
     unknown = unknown_option(options)
@@ -40,9 +62,14 @@ def _valid_options(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
         yield "options", f"Ollama has no option {unknown[0]!r}", unknown[1]
     for name in SETTING_OF_OPTION.keys() & options.keys():
         yield "options", f"{name!r} is a setting here", f"write it as {SETTING_OF_OPTION[name]}"
+    for name, value in options.items():
+        problem = wrong_type(name, value)
+        if problem is not None:
+            yield "options", *problem
 
 
 @rule(valid_address)
+@rule(valid_keep_alive)
 @rule(_context_exceeds_answer)
 @rule(_valid_options)
 @relay_settings
@@ -61,31 +88,22 @@ def ollama(
     ] = None,
     max_tokens: MaxTokens = limits.MAX_ANSWER_TOKENS,
     temperature: Annotated[
-        float | None, Field(ge=0, description="Sampling temperature; unset, the model's default.")
-    ] = None,
-    seed: Annotated[int | None, Field(description="Random seed; the same question gets the same answer.")] = None,
-    stop: Annotated[tuple[str, ...], Field(description="Strings that end an answer.")] = (),
-    top_p: Annotated[
         float | None,
-        Field(
-            gt=0,
-            le=1,
-            description="Nucleus sampling: total probability of the tokens to sample from; unset, the model's default.",
-        ),
-    ] = None,
-    top_k: Annotated[
-        int | None, Field(gt=0, description="Number of most likely tokens to sample from; unset, the model's default.")
-    ] = None,
-    repeat_penalty: Annotated[
-        float | None, Field(gt=0, description="Above 1, repetition is penalized; unset, the model's default.")
-    ] = None,
+        Field(ge=0, description="Sampling temperature; 0 takes the most likely token, null is the model's default."),
+    ] = ANSWER_TEMPERATURE,
+    seed: Seed = None,
+    stop: Stop = (),
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repeat_penalty: RepeatPenalty = None,
     keep_alive: KeepAlive = None,
     thinking: Annotated[
         bool | Literal["low", "medium", "high"] | None,
         Field(description="Whether a model with this capability thinks first; unset, the model's default."),
     ] = None,
     json_mode: Annotated[bool, Field(description="Restrict answers to JSON.")] = False,
-    system_prompt: Annotated[str | None, Field(description="Instructions put before every question.")] = None,
+    split_thinking: SplitThinking = True,
+    system_prompt: SystemPrompt = None,
     connect_timeout: Annotated[
         float, Field(gt=0, description="Seconds to connect to the server.")
     ] = limits.CONNECT_TIMEOUT_SECONDS,
@@ -107,14 +125,18 @@ def ollama(
     headers: Headers = None,
 ) -> Callable[..., LLM]:
     """A model on an Ollama server. Building it sends no request."""
-    try:
-        from .ollama_llm import build_ollama_llm
-    except ValueError as error:  # importing the package `ollama` parses the variable
-        host = os.environ.get("OLLAMA_HOST", "")
-        raise ComponentError(f"llm: the environment variable OLLAMA_HOST is not a valid address: {host!r}") from error
+    from .ollama_llm import build_ollama_llm
+
     return build_ollama_llm
 
 
+def _sampling_needs_temperature(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
+    for name in ("top_p", "top_k"):
+        if settings[name] is not None and not settings["temperature"]:
+            yield name, "it has no effect at temperature 0, which samples nothing", "set temperature, or remove it"
+
+
+@rule(_sampling_needs_temperature)
 @relay_settings
 def huggingface(
     callback_manager: CallbackManager,
@@ -134,14 +156,20 @@ def huggingface(
     ] = None,
     max_tokens: MaxTokens = 256,
     temperature: Annotated[
-        float, Field(ge=0, description="Sampling temperature; 0 always takes the most likely token.")
-    ] = 0.0,
+        float, Field(ge=0, description="Sampling temperature; 0 takes the most likely token.")
+    ] = ANSWER_TEMPERATURE,
+    seed: Seed = None,
+    stop: Stop = (),
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repeat_penalty: RepeatPenalty = None,
+    split_thinking: SplitThinking = True,
     device: Annotated[str | None, Field(description="`cpu`, `cuda`, `auto`; unset, the CPU.")] = None,
     dtype: Annotated[
         Literal["auto", "float32", "float16", "bfloat16"],
         Field(description="Data type of the weights; `auto`, as stored."),
     ] = "auto",
-    system_prompt: Annotated[str, Field(description="Instructions put before every question.")] = "",
+    system_prompt: SystemPrompt = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> Callable[..., LLM]:

@@ -32,7 +32,6 @@ from llama_index.core.bridge.pydantic import (
     model_serializer,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback
-from llama_index.llms.ollama import Ollama
 
 from ...errors import AnswerBroken, CapabilityMissing, ContextOverflow, LLMError, ModelMissing
 from ...ollama import async_bridge as bridge
@@ -42,6 +41,10 @@ from ...ollama.options import check_options
 from ...ollama.server import OllamaServer
 from ...ollama.target import MASK, masked, masked_headers, normalize_address
 from .ollama_request import ChatRequest
+from .plain_environment import plain_environment
+
+with plain_environment():
+    from llama_index.llms.ollama import Ollama
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate
@@ -71,6 +74,7 @@ class OllamaLLM(Ollama):
     Attributes:
         max_tokens: Maximum tokens of an answer.
         pull: `missing`: the server downloads a missing model at the first question.
+        split_thinking: Whether `<think>...</think>` at the beginning of an answer is a `ThinkingBlock`.
         context_window: Tokens of prompt and answer together; -1 for 8,192, or the model's maximum if that is less,
             which is read from the server at first use.
     """
@@ -81,6 +85,7 @@ class OllamaLLM(Ollama):
     token_timeout: float = Field(default=limits.TOKEN_TIMEOUT_SECONDS, gt=0)
     retries: int = Field(default=limits.RETRIES, ge=0)
     pull: str = "never"
+    split_thinking: bool = True
 
     _cached_state: tuple[tuple[Any, ...], ModelState] | None = PrivateAttr(default=None)
 
@@ -260,13 +265,13 @@ class OllamaLLM(Ollama):
                     f"{state.target} does not support tools; its capabilities are {', '.join(capabilities)}",
                     ". Call engine.warm_up() first: LlamaIndex's routers and agents then work without tools",
                 )
-        request = ChatRequest(body, state)
+        request = ChatRequest(body, state, split_thinking=self.split_thinking)
         can_pull = state.pull_missing
         while True:
             try:
                 async with aclosing(state.server.stream("/api/chat", body, model=self.model)) as lines:
                     async for line in lines:
-                        request.answer.add(line["message"])
+                        request.answer.add(line["message"], last=bool(line.get("done")))
                         reason = request.finish(line, self.max_tokens) if line.get("done") else None
                         if reason is not None or not complete:
                             yield request.answer.response(line, reason, complete=complete)

@@ -21,12 +21,13 @@ class ChatRequest:
     Args:
         body: The request's body.
         state: The model's state.
+        split_thinking: Whether `<think>...</think>` at the beginning of an answer is kept apart.
 
     Attributes:
         answer: The answer so far.
     """
 
-    def __init__(self, body: Mapping[str, Any], state: ModelState) -> None:
+    def __init__(self, body: Mapping[str, Any], state: ModelState, *, split_thinking: bool) -> None:
         self._state, self._target = state, state.target
         self._messages = list(body["messages"])
         self._context = int(body["options"]["num_ctx"])
@@ -36,7 +37,7 @@ class ChatRequest:
         self._is_text = not body.get("tools") and not any(
             message.get("images") or message.get("tool_calls") for message in self._messages
         )
-        self.answer = StreamedAnswer()
+        self.answer = StreamedAnswer(split_thinking=split_thinking)
 
     def overflow(self) -> ContextOverflow:
         """The error for a prompt that the server rejected; later estimates are larger."""
@@ -59,13 +60,19 @@ class ChatRequest:
             configured_max: `max_tokens` of the config; no warning for a limit that the caller set for this request.
 
         Raises:
-            AnswerBroken: The answer is empty.
+            AnswerBroken: The answer is empty, for example because `max_tokens` were used for thinking.
         """
         prompt, answer = int(line.get("prompt_eval_count") or 0), int(line.get("eval_count") or 0)
         if self._is_text:
             self._state.estimator.add_sample(sum(map(weighted_bytes, self._texts)), prompt)
         reason = str(line.get("done_reason") or "stop")
         is_new = note_finish_reason(reason)
+        if reason == "length" and self.answer.is_empty and self.answer.thinking:
+            raise self._target.error(
+                AnswerBroken,
+                f"{self._target} used all {answer} tokens of its answer for thinking",
+                "; set llm.max_tokens higher, or llm.thinking: false",
+            )
         if reason == "length":
             is_full = bool(prompt) and prompt + answer >= self._context - 1 and not 0 < self._max_tokens <= answer
             if is_new and (is_full or self._max_tokens == configured_max):

@@ -14,18 +14,28 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from .thoughts import ThoughtSplitter
+
 
 class StreamedAnswer:
-    """The answer so far: `text`, and apart from it `thinking` and tool calls."""
+    """The answer so far: `text`, and apart from it `thinking` and tool calls.
 
-    def __init__(self) -> None:
+    Args:
+        split_thinking: Whether `<think>...</think>` at the beginning of the text is thinking.
+    """
+
+    def __init__(self, *, split_thinking: bool = False) -> None:
+        self._splitter = ThoughtSplitter() if split_thinking else None
         self.text, self.thinking = "", ""
         self._text_delta, self._thinking_delta = "", ""
         self._calls: list[Mapping[str, Any]] = []
 
-    def add(self, message: Mapping[str, Any]) -> None:
-        """Append the `message` of a line."""
+    def add(self, message: Mapping[str, Any], *, last: bool = False) -> None:
+        """Append the `message` of a line; `last` of the last one."""
         self._text_delta, self._thinking_delta = message.get("content") or "", message.get("thinking") or ""
+        if self._splitter is not None:
+            self._text_delta, thoughts = self._splitter.feed(self._text_delta, last=last)
+            self._thinking_delta += thoughts
         self.text, self.thinking = self.text + self._text_delta, self.thinking + self._thinking_delta
         self._calls += [call.get("function") or {} for call in message.get("tool_calls") or []]
 

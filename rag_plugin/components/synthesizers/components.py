@@ -58,7 +58,8 @@ def _placeholders(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
             if field not in fields:
                 yield name, f"the template lacks {{{field}}}", "insert it into the text"
         for field in sorted(fields - set(required)):
-            yield name, f"the template contains {{{field}}}, which is not filled in", f"possible: {', '.join(required)}"
+            hint = f"possible: {', '.join(required)}; a plain brace is written twice: {{{{ or }}}}"
+            yield name, f"the template contains {{{field}}}, which is not filled in", hint
 
 
 def _no_streaming(settings: dict[str, Any]) -> Iterable[tuple[str, str, str]]:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from llama_index.core.llms import ChatMessage
 
-from rag_plugin import ComponentError, MissingPackage, build_engine, load_config
+from rag_plugin import ComponentError, ConfigError, MissingPackage, build_engine, load_config
+from rag_plugin.errors import AnswerBroken
 from tests.conftest import MINILM, SMOLLM
+from tests.fakes import Hashes
 
 BASE = {
     "reader": {"type": "directory", "path": "."},
@@ -168,3 +170,58 @@ def test_ollama_gets_every_setting() -> None:
     assert (llm.keep_alive, llm.thinking, llm.json_mode) == ("10m", False, True)
     assert llm.metadata.num_output == 99
     assert (llm.system_prompt, llm.headers) == ("Be brief.", {"Authorization": "x"})
+
+
+# ---------------------------------------------------------------------------------- the same settings for both types
+
+
+def test_both_llm_types_have_the_same_settings_and_the_same_temperature() -> None:
+    import inspect
+
+    from rag_plugin.components.llms import components
+
+    ours, theirs = (inspect.signature(function).parameters for function in (components.ollama, components.huggingface))
+    shared = ("temperature", "seed", "stop", "top_p", "top_k", "repeat_penalty", "system_prompt", "split_thinking")
+    for name in shared:
+        assert ours[name].default == theirs[name].default, name
+    assert ours["temperature"].default == 0.0
+
+
+def test_the_settings_of_ollama_have_an_effect_on_a_model_in_this_process() -> None:
+    llm = llm_of(temperature=0.9, seed=7, top_p=0.95, top_k=40, repeat_penalty=1.2, stop=["e"], max_tokens=12)
+    first, second = (llm.complete("Once upon a time") for _ in range(2))
+    assert first.text == second.text
+    assert "e" not in first.text
+    assert first.additional_kwargs["finish_reason"] == "stop"
+    with pytest.raises(ConfigError, match="llm.top_p: it has no effect at temperature 0"):
+        llm_of(top_p=0.9)
+
+
+def test_a_cut_answer_of_a_model_in_this_process_has_the_reason(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings["synthesizer"] = {"type": "compact"}
+    answer = build_engine(settings, encoder=Hashes(), llm=llm_of(max_tokens=4)).query("Describe the harbour at length.")
+    assert answer.metadata is not None
+    assert answer.metadata["finish_reason"] == "length"
+    assert "was cut after 4 tokens; set llm.max_tokens higher" in caplog.text
+
+
+def test_inline_thoughts_of_a_model_in_this_process(smollm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pieces(self: Any, prompt: str, generation: Any) -> Any:
+        yield from ("<thi", "nk>I won", "der.</think>\n", "The answer.")
+
+    monkeypatch.setattr(type(smollm), "_pieces", pieces)
+    response = smollm.complete("What?")
+    assert (response.text, response.additional_kwargs["thinking"]) == ("The answer.", "I wonder.")
+    # A chat template may write the opening tag.
+    monkeypatch.setattr(type(smollm), "_pieces", lambda *_: (piece for piece in ("I wonder.</think>", " Yes.")))
+    assert smollm.complete("What?\n<think>\n").text == "Yes."
+
+    def endless(self: Any, prompt: str, generation: Any) -> Any:
+        generation.tokens = self.max_new_tokens
+        yield "<think>I wonder and wonder"
+
+    monkeypatch.setattr(type(smollm), "_pieces", endless)
+    with pytest.raises(AnswerBroken, match="used all 24 tokens of its answer for thinking; set llm.max_tokens higher"):
+        smollm.complete("What?")
