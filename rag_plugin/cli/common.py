@@ -85,7 +85,13 @@ class Settings:
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds -c, --set, --allow and --debug, before or after the command's name."""
 
-    @click.option("-c", "--config", metavar="FILE", help="The config file.  [default: config.yaml]")
+    @click.option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        envvar="RAG_PLUGIN_CONFIG",
+        help="The config file.  [default: $RAG_PLUGIN_CONFIG or config.yaml]",
+    )
     @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one setting: llm.model=qwen3.")
     @click.option("--allow", metavar="PACKAGE", multiple=True, help="A package whose classes the config may name.")
     @click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")

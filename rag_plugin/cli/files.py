@@ -72,8 +72,9 @@ def config_text(offline: bool, ollama: str | None) -> str:
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Problems, or an empty list, as JSON.")
+@click.option("--resolved", is_flag=True, help="Show the values of variables in place of ${NAME}; secrets are hidden.")
 @common
-def check(settings: Settings, as_json: bool) -> None:
+def check(settings: Settings, as_json: bool, resolved: bool) -> None:
     """Check the config; print its problems, or a summary."""
     try:
         config = settings.load()
@@ -89,6 +90,10 @@ def check(settings: Settings, as_json: bool) -> None:
         return
     from ..config.dump import one_line
 
+    if resolved:
+        click.echo(config.to_yaml(resolved=True), nl=False)
+        click.echo(f"{settings.path} is fine", err=True)
+        return
     for name, part in config.sections.items():
         for item in part if isinstance(part, tuple) else (part,):
             if name != "sync" and item is not None:
@@ -98,16 +103,18 @@ def check(settings: Settings, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, without the origins.")
+@click.option("--resolved", is_flag=True, help="The values of variables in place of ${NAME}; secrets are hidden.")
 @common
-def show(settings: Settings, as_json: bool) -> None:
+def show(settings: Settings, as_json: bool, resolved: bool) -> None:
     """Show the config with all defaults and the origin of each value."""
     config = settings.load()
     if as_json:
-        from ..config.dump import to_data
+        from ..config import dump
 
-        click.echo(json.dumps(to_data({**config.sections, "sync": config.sync}), indent=2, ensure_ascii=False))
+        data = (dump.resolved if resolved else dump.to_data)({**config.sections, "sync": config.sync})
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
-        click.echo(config.to_yaml(origins=True), nl=False)
+        click.echo(config.to_yaml(origins=True, resolved=resolved), nl=False)
 
 
 @cli.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
@@ -18,7 +19,7 @@ Parts = Mapping[str, Union[Section, tuple[Section, ...], SyncSettings, None]]
 
 
 def to_data(parts: Parts) -> dict[str, Any]:
-    """The config as plain data: values from the environment as `${NAME}`, plain dollars doubled."""
+    """The config as plain data: values from the environment as `${NAME}`, a plain `${` as `$${`."""
     data: dict[str, Any] = {}
     for name, part in parts.items():
         if isinstance(part, tuple):
@@ -51,9 +52,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return _plain(value.value)
     if isinstance(value, PurePath):
-        return str(value).replace("$", "$$")
+        return str(value).replace("${", "$${")
     if isinstance(value, str):
-        return value.replace("$", "$$")
+        return value.replace("${", "$${")
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
@@ -73,12 +74,75 @@ def _node(node: Node, annotation: Any, metadata: list[Any]) -> Any:
         return _plain(absolute(value, node.base) if is_location else value)
     template = node.template
     if is_location and not os.path.isabs(os.path.expanduser(value)):
-        template = str(node.base).replace("$", "$$") + "/" + template
+        template = str(node.base).replace("${", "$${") + "/" + template
     return Template(template, node.quoted or isinstance(value, str))  # text stays text when the file is read again
 
 
-def to_yaml(parts: Parts, *, origins: bool = False) -> str:
-    """The text of `Config.to_yaml`."""
+_SECRET_WORDS = frozenset(
+    "key keys apikey token secret secrets password passwd pwd passphrase credential credentials auth "
+    "authorization".split()
+)
+
+
+def resolved(parts: Parts) -> dict[str, Any]:
+    """The config as plain data with the values in effect; secrets are masked.
+
+    Secrets are all headers, texts under a name such as `api_key`, values from a variable with such a name or from a
+    file, and user names and passwords in URLs.
+    """
+    return {name: _resolved(value, name) for name, value in _nodes(parts).items()}
+
+
+def _nodes(parts: Parts) -> dict[str, Any]:
+    """By section, a row or a list of rows; a row has the value in effect and the node as written of each setting."""
+    data: dict[str, Any] = {}
+    for name, part in parts.items():
+        if isinstance(part, tuple):
+            data[name] = [_row(item) for item in part]
+        elif part is not None:
+            data[name] = _row(part)
+    return data
+
+
+def _row(part: Section | SyncSettings) -> dict[str, tuple[Any, Node | None]]:
+    entries = {} if part.raw is None else part.raw.entries
+    row = {key: (value, entries[key].node if key in entries else None) for key, value in part.settings.items()}
+    return {"type": (part.type, None), **row} if isinstance(part, Section) else row
+
+
+def _resolved(data: Any, key: str) -> Any:
+    if isinstance(data, list):
+        return [_resolved(item, key) for item in data]
+    return {name: _shown(value, node, name) for name, (value, node) in data.items()}
+
+
+def _shown(value: Any, node: Node | None, key: str) -> Any:
+    if isinstance(value, Mapping):
+        entries = node.entries if isinstance(node, MappingNode) else {}
+        names = {name: "authorization" if key == "headers" else name for name in value}
+        return {
+            name: _shown(item, entries[name].node if name in entries else None, names[name])
+            for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        nodes = node.items if isinstance(node, ListNode) else ()
+        return [_shown(item, nodes[n] if n < len(nodes) else None, key) for n, item in enumerate(value)]
+    plain: Any = str(value) if isinstance(value, PurePath) else value.value if isinstance(value, Enum) else value
+    names = re.findall(r"\$\{(file:)?([A-Za-z_][A-Za-z0-9_]*)?", getattr(node, "template", None) or "")
+    is_secret = any(file or _is_secret(name) for file, name in names) or (isinstance(plain, str) and _is_secret(key))
+    return MASK if is_secret else _CREDENTIALS.sub(f"{MASK}@", plain) if isinstance(plain, str) else plain
+
+
+MASK = "***"
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+
+
+def _is_secret(name: str) -> bool:
+    return not _SECRET_WORDS.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+
+
+def to_yaml(parts: Parts, *, origins: bool = False, values: bool = False) -> str:
+    """The text of `Config.to_yaml`; with `values`, of the values in effect."""
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
@@ -95,7 +159,7 @@ def to_yaml(parts: Parts, *, origins: bool = False) -> str:
             return DoubleQuotedScalarString(data)
         return data
 
-    document = commented(to_data(parts))
+    document = commented(resolved(parts) if values else to_data(parts))
     if origins:
         for name, part in parts.items():
             for number, item in enumerate(part if isinstance(part, tuple) else (part,)):

@@ -68,7 +68,7 @@ class Config:
         """Whether the synthesizer calls an LLM."""
         return "llm" in self.synthesizer.component.wiring
 
-    def to_yaml(self, *, origins: bool = False) -> str:
+    def to_yaml(self, *, origins: bool = False, resolved: bool = False) -> str:
         """The whole config as YAML, defaults filled in and paths absolute.
 
         A value from the environment is written as its `${NAME}`, so no secret is shown. Loading the text gives an equal
@@ -76,10 +76,11 @@ class Config:
 
         Args:
             origins: Append a comment to each line with the origin of its value.
+            resolved: Show the values of variables in place of `${NAME}`, and secrets as `***`; for reading only.
         """
         from .dump import to_yaml
 
-        return to_yaml({**self.sections, "sync": self.sync}, origins=origins)
+        return to_yaml({**self.sections, "sync": self.sync}, origins=origins, values=resolved)
 
     def assemble(
         self, parts: Mapping[str, Any] | None = None, callback_manager: CallbackManager | None = None

@@ -11,11 +11,12 @@ from typing import Any
 from ..errors import Problem
 from .tree import BAD, ScalarNode, SourceLocation, truncated
 
+MAX_VALUE_BYTES = 65_536
 MAX_INTEGER = 2**64  # conversions of Python fail for very large integers, and no setting needs one
 
 _VARIABLE = re.compile(
-    r"(?P<escape>\$\$)"
-    r"|\$\{(?P<rest>(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?(?=\}|\Z))?[^}]*)(?P<close>\})?",
+    r"(?P<escape>\$\$(?=\{))"
+    r"|\$\{(?:file:(?P<file>[^}]+)\}|(?P<rest>(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?(?=\}|\Z))?[^}]*)(?P<close>\})?)",
     re.DOTALL,
 )
 _UNUSABLE = re.compile("[\\0\\ud800-\\udfff]")  # not representable in file names or UTF-8
@@ -55,7 +56,7 @@ def finite(
 def substitute(
     diagnostics: Diagnostics, text: str, location: SourceLocation, base: Path, path: str, *, quoted: bool, typed: bool
 ) -> ScalarNode | None:
-    """Replace `${NAME}`, `${NAME:-default}` and `$$`; with `typed`, the result gets the type that YAML gives it."""
+    """Replace `${NAME}`, `${NAME:-default}`, `${file:PATH}` and `$${`; with `typed`, YAML determines the type."""
     unusable = unusable_in(text)
     if unusable:
         diagnostics.problem(location, path, f"this text contains {unusable}")
@@ -64,6 +65,7 @@ def substitute(
         return ScalarNode(text, location, base, None, quoted)
     pieces, position, has_variable = [], 0, False
     substitutions: list[tuple[str, str]] = []
+    template = text
     for match in _VARIABLE.finditer(text):
         pieces.append(text[position : match.start()])
         position = match.end()
@@ -71,14 +73,23 @@ def substitute(
             pieces.append("$")
             continue
         has_variable = True
+        if match["file"]:
+            content = _content(diagnostics, match["file"], location, base, path)
+            if content is None:
+                return None
+            absolute = f"${{file:{os.path.abspath(os.path.join(base, os.path.expanduser(match['file'])))}}}"
+            template = template.replace(match.group(), absolute)
+            substitutions.append((absolute, content))
+            pieces.append(content)
+            continue
         name, default, shown = match["name"], match["default"], truncated(match["rest"].partition("\n")[0], 40)
         if match["close"] is None:
             message = f"${{{shown} is never closed"
-            diagnostics.problem(location, path, message, "write ${NAME}; a plain $ before { is written $$")
+            diagnostics.problem(location, path, message, "write ${NAME}; a plain ${ is written $${")
             return None
         if not name:
             message = f"${{{shown}}} is not the name of an environment variable"
-            diagnostics.problem(location, path, message, "write ${NAME} or ${NAME:-default}; a plain $ before { is $$")
+            diagnostics.problem(location, path, message, "write ${NAME} or ${NAME:-default}; a plain ${ is $${")
             return None
         if default and "${" in default:
             diagnostics.problem(location, path, "a default cannot contain another ${...}", "write the default out")
@@ -100,7 +111,24 @@ def substitute(
         diagnostics.problem(location, path, f"the value of {text} contains {unusable}")
         return None
     value = result if quoted or not typed else _typed(diagnostics, result, location, path, text)
-    return None if value is BAD else ScalarNode(value, location, base, text, quoted, tuple(substitutions))
+    return None if value is BAD else ScalarNode(value, location, base, template, quoted, tuple(substitutions))
+
+
+def _content(diagnostics: Diagnostics, name: str, location: SourceLocation, base: Path, path: str) -> str | None:
+    """The content of a file with one value, such as a secret that a container mounts, without its last line break."""
+    file = Path(base, os.path.expanduser(name))
+    try:
+        if file.stat().st_size > MAX_VALUE_BYTES:
+            reason = f"it has more than {MAX_VALUE_BYTES:,} bytes, and a file with one value is expected"
+        else:
+            return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    hint = "a relative path is relative to the file that names it"
+    diagnostics.problem(location, path, f"{str(file)!r} cannot be read: {reason}", hint)
+    return None
 
 
 def _typed(diagnostics: Diagnostics, text: str, location: SourceLocation, path: str, template: str) -> Any:

@@ -761,10 +761,10 @@ def model_of(text: str, **options: Any) -> Any:
         pytest.param("x${NOPE:-}", "x", id="empty default"),
         pytest.param("x${EMPTY}", "x", id="empty"),
         pytest.param("${NOPE:-a:-b}", "a:-b", id="default with the separator"),
-        pytest.param("a$$b", "a$b", id="two dollars"),
+        pytest.param("a$$b", "a$$b", id="two dollars"),
         pytest.param("a$b $ c", "a$b $ c", id="one dollar"),
         pytest.param("$${NAME}", "${NAME}", id="not a variable"),
-        pytest.param("$$${NAME}", "$qwen", id="dollar before a variable"),
+        pytest.param("$$${NAME}", "$${NAME}", id="dollar before a plain brace"),
         pytest.param("$NAME", "$NAME", id="no braces"),
         pytest.param("'${NUMBER}'", "3", id="quoted number is text"),
         pytest.param('"${NUMBER}"', "3", id="double quoted number is text"),
@@ -832,39 +832,39 @@ def test_a_bare_variable_can_be_true_or_null(
             "${NOPE}", "the environment variable NOPE is not set", "set it, or give a default: ${NOPE:-...}", id="unset"
         ),
         pytest.param(
-            "a ${NAME b", "${NAME b is never closed", "write ${NAME}; a plain $ before { is written $$", id="unclosed"
+            "a ${NAME b", "${NAME b is never closed", "write ${NAME}; a plain ${ is written $${", id="unclosed"
         ),
         pytest.param(
-            "${NAME:-x", "${NAME:-x is never closed", "write ${NAME}; a plain $ before { is written $$", id="in default"
+            "${NAME:-x", "${NAME:-x is never closed", "write ${NAME}; a plain ${ is written $${", id="in default"
         ),
         pytest.param(
             "|\n    ${NAME\n    " + "x" * 99,
             "${NAME is never closed",
-            "write ${NAME}; a plain $ before { is written $$",
+            "write ${NAME}; a plain ${ is written $${",
             id="over lines",
         ),
         pytest.param(
             "${}",
             "${} is not the name of an environment variable",
-            "write ${NAME} or ${NAME:-default}; a plain $ before { is $$",
+            "write ${NAME} or ${NAME:-default}; a plain ${ is $${",
             id="no name",
         ),
         pytest.param(
             "${A B}",
             "${A B} is not the name of an environment variable",
-            "write ${NAME} or ${NAME:-default}; a plain $ before { is $$",
+            "write ${NAME} or ${NAME:-default}; a plain ${ is $${",
             id="space",
         ),
         pytest.param(
             "${1A}",
             "${1A} is not the name of an environment variable",
-            "write ${NAME} or ${NAME:-default}; a plain $ before { is $$",
+            "write ${NAME} or ${NAME:-default}; a plain ${ is $${",
             id="digit",
         ),
         pytest.param(
             "${NAME-x}",
             "${NAME-x} is not the name of an environment variable",
-            "write ${NAME} or ${NAME:-default}; a plain $ before { is $$",
+            "write ${NAME} or ${NAME:-default}; a plain ${ is $${",
             id="another shell's default",
         ),
         pytest.param("${A:-${B}}", "a default cannot contain another ${...}", "write the default out", id="nested"),
