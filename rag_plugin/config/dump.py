@@ -128,8 +128,10 @@ def _shown(value: Any, node: Node | None, key: str) -> Any:
         nodes = node.items if isinstance(node, ListNode) else ()
         return [_shown(item, nodes[n] if n < len(nodes) else None, key) for n, item in enumerate(value)]
     plain: Any = str(value) if isinstance(value, PurePath) else value.value if isinstance(value, Enum) else value
-    names = re.findall(r"\$\{(file:)?([A-Za-z_][A-Za-z0-9_]*)?", getattr(node, "template", None) or "")
-    is_secret = any(file or _is_secret(name) for file, name in names) or (isinstance(plain, str) and _is_secret(key))
+    variables = re.findall(r"\$\{(file:)?([A-Za-z_][A-Za-z0-9_]*)?", getattr(node, "template", None) or "")
+    is_secret = any(file or _is_secret(name) for file, name in variables) or (
+        isinstance(plain, str) and _is_secret(key)
+    )
     return MASK if is_secret else _CREDENTIALS.sub(f"{MASK}@", plain) if isinstance(plain, str) else plain
 
 

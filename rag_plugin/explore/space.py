@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..components.encoders.matrix import encode_documents, unit_rows
+from ..components.encoders.long_texts import encode_any_length
+from ..components.encoders.matrix import unit_rows
 from ..errors import ComponentError, QuestionError, has_lone_surrogate
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def encode(encoder: BaseEmbedding, texts: Sequence[str] | Sequence[Piece]) -> Sp
     rows = {text: row for row, text in enumerate(dict.fromkeys(piece.text for piece in pieces))}
     if not rows:
         return empty_space()
-    vectors = np.asarray(encode_documents(encoder, list(rows)), dtype=np.float32)
+    vectors = np.asarray(encode_any_length(encoder, list(rows)), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(rows):
         name = type(encoder).__name__
         raise ComponentError(f"the encoder {name} returned vectors of shape {vectors.shape} for {len(rows)} texts")

@@ -27,6 +27,7 @@ from .batching import (
     windows_by_length,
 )
 from .bert_model import BertModel
+from .long_texts import encode_whole
 from .processes import EncoderProcesses
 from .prompts import effective_prompts, family_of
 from .role_embedding import RoleEmbedding
@@ -54,6 +55,9 @@ _log = logging.getLogger(__name__)
 _MIN_TEXTS_FOR_PROCESSES = MAX_CONCURRENT_TEXTS + 1  # questions are encoded here and do not wait for the processes
 _TOKENS_PER_BATCH_ON_GPU = 16_384
 _TOKENS_PER_THREAD, _MIN_TOKENS_PER_BATCH = 1024, 2048  # fastest on a CPU
+
+
+_MAX_PROMPT_TOKENS = 100  # above that number of free tokens, a short text is not counted
 
 
 class SentenceEncoder(RoleEmbedding, MultiModalEmbedding):
@@ -179,6 +183,14 @@ class SentenceEncoder(RoleEmbedding, MultiModalEmbedding):
 
     def _matrix(self, texts: Sequence[str], role: str, progress: Progress | None) -> NDArray[np.float32]:
         check_texts(texts)
+        limit = self.max_length if role == "query" else None
+        if limit is not None and any(len(text) > limit - _MAX_PROMPT_TOKENS for text in texts):
+            # A question has no chunker: the end of a long one would have no effect.
+            limit = model_max_input_tokens(self._model, self.query_prompt)
+            return encode_whole(lambda pieces: self._vectors(pieces, role, progress), texts, self.tokens(), limit)
+        return self._vectors(texts, role, progress)
+
+    def _vectors(self, texts: Sequence[str], role: str, progress: Progress | None) -> NDArray[np.float32]:
         matrix = np.empty((len(texts), self.dimension), dtype=np.float32)
         windows = windows_by_length(texts)
         if self._processes is not None and len(texts) >= _MIN_TEXTS_FOR_PROCESSES:

@@ -10,6 +10,8 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.retrievers import VectorIndexRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from ..encoders.long_texts import warn_of_long_questions
+
 _DEPTH_FACTOR = 4
 _SHINGLE_WORDS = 3
 
@@ -86,6 +88,14 @@ class DistinctRetriever(VectorIndexRetriever):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._index, self._distinct, self._arguments)
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        warn_of_long_questions(self._embed_model, query_bundle.embedding_strs)
+        return super()._retrieve(query_bundle)
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        warn_of_long_questions(self._embed_model, query_bundle.embedding_strs)
+        return await super()._aretrieve(query_bundle)
 
     def _get_nodes_with_embeddings(self, query_bundle_with_embeddings: QueryBundle) -> list[NodeWithScore]:
         search = VectorIndexRetriever._get_nodes_with_embeddings
