@@ -325,15 +325,14 @@ class RagEngine(RetrieverQueryEngine):
         """
         from .components.chat_engines import new_chat_engine
 
-        defaults = {"node_postprocessors": self._node_postprocessors, "callback_manager": self.callback_manager}
-        return new_chat_engine(
-            chat_mode,
-            llm=self.llm,
-            retriever=self.retriever,
-            query_engine=lambda: self,
-            token_limit=token_limit,
-            **{**defaults, **settings},
-        )
+        defaults = {
+            "llm": self.llm,
+            "retriever": self.retriever,
+            "query_engine": self,
+            "node_postprocessors": self._node_postprocessors,
+            "callback_manager": self.callback_manager,
+        }
+        return new_chat_engine(chat_mode, token_limit=token_limit, **{**defaults, **settings})
 
 
 def _warn_of_failed(report: SyncReport) -> None:

@@ -291,6 +291,17 @@ def test_settings_of_chat_engines(engine: RagEngine) -> None:
         engine.as_chat_engine("condense_question", system_prompt="x")
 
 
+def test_parts_passed_to_a_chat_engine_win(engine: RagEngine) -> None:
+    for make in (engine.as_chat_engine, engine.index.as_chat_engine):
+        for mode in ("condense_plus_context", "context", "simple", "condense_question"):
+            other = CountingLLM(prompts=[])
+            make(mode, llm=other).chat("What?")
+            if mode != "condense_question" or make == engine.index.as_chat_engine:
+                assert other.prompts
+    retriever = engine.index.as_retriever(similarity_top_k=1)
+    assert len(engine.as_chat_engine("context", retriever=retriever).chat("What?").source_nodes) == 1
+
+
 @pytest.mark.parametrize("question", [None, 5, "", b"bytes"])
 async def test_a_question_that_is_no_text_is_a_question_error(engine: RagEngine, question: Any) -> None:
     for method in (engine.query, engine.retrieve):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -89,7 +89,7 @@ def new_chat_engine(
     *,
     llm: LLM,
     retriever: BaseRetriever,
-    query_engine: Callable[[], BaseQueryEngine],
+    query_engine: BaseQueryEngine,
     token_limit: int | None = None,
     chat_history: list[ChatMessage] | None = None,
     system_prompt: str | None = None,
@@ -101,7 +101,7 @@ def new_chat_engine(
         mode: A `ChatMode`: `best`, `condense_plus_context`, `condense_question`, `context` or `simple`.
         llm: The LLM.
         retriever: Finds the nodes for a message.
-        query_engine: Makes the query engine of `condense_question`.
+        query_engine: Answers the questions of `condense_question`.
         token_limit: How many tokens of the conversation are kept; unset, half the LLM's context.
         chat_history: Earlier messages.
         system_prompt: An instruction to the LLM.
@@ -132,7 +132,7 @@ def new_chat_engine(
         raise ValueError(f"the chat mode {str(mode)!r} takes no system_prompt")
     arguments = {"llm": llm, "retriever": retriever, "system_prompt": system_prompt, **settings}
     if "query_engine" in accepted:
-        arguments = {"condense_question_prompt": DEFAULT_PROMPT, **arguments, "query_engine": query_engine()}
+        arguments = {"condense_question_prompt": DEFAULT_PROMPT, **arguments, "query_engine": query_engine}
     # Not from_defaults, which uses the callback manager of the global Settings.
     return cls(**{name: value for name, value in arguments.items() if name in accepted})
 

@@ -113,13 +113,13 @@ class EngineIndex(VectorStoreIndex):
         self, chat_mode: str = "best", llm: LLMType | None = None, **kwargs: Any
     ) -> BaseChatEngine:
         """As LlamaIndex's method, with the engine's LLM and callback manager as defaults."""
-        return new_chat_engine(
-            chat_mode,
-            llm=self._llm(llm),
-            retriever=self.as_retriever(**kwargs),
-            query_engine=lambda: self.as_query_engine(llm, **kwargs),
-            **{"callback_manager": self._callback_manager, **kwargs},
-        )
+        defaults = {
+            "llm": self._llm(llm),
+            "retriever": self.as_retriever(**kwargs),
+            "query_engine": self.as_query_engine(llm, **kwargs),
+            "callback_manager": self._callback_manager,
+        }
+        return new_chat_engine(chat_mode, **{**defaults, **kwargs})
 
     def _llm(self, llm: LLMType | None) -> LLM:
         return resolve_llm(llm, callback_manager=self._callback_manager) if llm else self._parts.llm
