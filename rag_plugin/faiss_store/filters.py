@@ -146,9 +146,12 @@ class Columns:
         """Append later rows to these columns: to all, or to none if it fails. Returns the row numbers."""
         rows = array("q")
         codes = {key: array("i") for key in columns}
+        any_composed = not all(key.isascii() for key in columns)
         for row, text in database.column_after(self.generation, "metadata", after):
             rows.append(row)
             metadata = json.loads(text)
+            if any_composed:
+                metadata = {_composed(key): value for key, value in metadata.items()}
             for key, column in columns.items():
                 codes[key].append(column.code(metadata.get(key)))
         for key, column in columns.items():
@@ -173,7 +176,7 @@ class Columns:
         raise UnsupportedQuery(f"this store cannot combine filters by {condition!r}")
 
     def _evaluate_one(self, filter_: MetadataFilter) -> NDArray[np.bool_]:
-        column = self._columns[filter_.key]
+        column = self._columns[_composed(filter_.key)]
         filter_ = filter_.model_copy(update={"value": _composed(filter_.value)})
         try:
             return column.passing(filter_, self._alive)[column.codes]
@@ -191,7 +194,7 @@ def restricts(filters: MetadataFilters | None) -> bool:
 def _keys(filters: MetadataFilters) -> set[str]:
     keys: set[str] = set()
     for part in filters.filters:
-        keys |= _keys(part) if isinstance(part, MetadataFilters) else {part.key}
+        keys |= _keys(part) if isinstance(part, MetadataFilters) else {_composed(part.key)}
     return keys
 
 

@@ -86,6 +86,73 @@ def test_a_longer_question_finds_the_text_with_all_of_it_first(store: Any) -> No
 
 
 @pytest.mark.parametrize(
+    ("question", "other", "text"),
+    [
+        ("เด็ก", "เดินกลับ", "โรงเรียนเด็กเล็ก"),
+        ("รถยนต์", "นตกยร", "ขายรถยนต์มือสอง"),
+        ("សំខាន់", "សខានដ", "រឿងសំខាន់ណាស់"),
+        ("ကန်", "ကနဦး", "ရေကန်ကြီး"),
+        ("か゚き", "かば", "か゚きく"),
+        ("သွားတယ်။", "ကယ်တင်", "ရထားသွားတယ်။"),
+        ("タワー・ブリッジ", "カレー ブタ", "タワー・ブリッジへ"),
+        ("រថភ្លើង។", "ងងឹត", "ជិះរថភ្លើង។"),
+        ("ราคา๑๐฿", "๐ ฿", "ราคา๑๐฿ครับ"),
+        ("FAISS를", "나무를 심었다", "FAISS를 설치"),
+        ("FastAPI는", "저는 학생", "FastAPI는 빠르다"),
+        ("C++은", "작은 집", "C++은 어렵다"),
+        ("GPT4가", "가나다", "GPT4가 답한다"),
+        (unicodedata.normalize("NFD", "Python과"), "학과 사무실", "Python과 C"),
+        ("Pythonの", "猫の本", "Pythonの本"),
+    ],
+)
+def test_single_letters_and_marks_of_a_word_find_no_other_text(
+    store: Any, question: str, other: str, text: str
+) -> None:
+    assert found(store(other, text), question) == ["n1"]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"), [("책", "책을 읽다"), ("B형", "A형과 B형"), ("3월", "3월에 만나요"), ("X線", "X線検査")]
+)
+def test_single_letters_that_are_words_are_found(store: Any, question: str, text: str) -> None:
+    assert found(store("another text", text, "나무"), question) == ["n1"]
+    assert found(store("another text", text[text.index(question[-1]) :]), question) == ["n1"]
+
+
+@pytest.mark.parametrize(
+    ("question", "other", "text"), [("ข้าว", "ข่าว", "กินข้าวผัดกับปลา"), ("ຂ້າວ", "ຂ່າວ", "ກິນຂ້າວກັບປາ"), ("ກ້າ", "ກ່າ", "ກ້າຫານ")]
+)
+def test_words_that_differ_by_a_tone_are_different(store: Any, question: str, other: str, text: str) -> None:
+    assert found(store(other, text), question)[0] == "n1"
+
+
+def test_marks_of_a_letter_are_found_in_any_order(store: Any) -> None:
+    assert found(store("แมว", "ราคาน\u0e4d\u0e49ามัน"), "น้ำมัน") == ["n1"]
+
+
+@pytest.mark.parametrize("question", ["کتاب", "کتابها", "کتاب\u200cها", "کتاب ها", "کِتاب"])
+@pytest.mark.parametrize("text", ["کتاب\u200cها را خواندم", "کِتاب\u200cها"])
+def test_words_with_a_zero_width_non_joiner_are_found_by_their_parts_and_as_wholes(
+    store: Any, question: str, text: str
+) -> None:
+    assert found(store("گربه", text), question) == ["n1"]
+    assert found(store("گربه", "می خواهم بروم"), "می\u200cخواهم") == ["n1"]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("kız", "kızlar"), ("KIZ", "kızlar"), ("kız", "KIZLAR"), ("yıl", "yılları"),
+        ("ışık", "IŞIKLAR"), ("altın", unicodedata.normalize("NFD", "altınlar")), ("istanbul", "İSTANBUL"),
+        ("İstanbul", "istanbul"), ("ısparta", "ISPARTA"), ("ISPARTA", "ısparta"), ("index", "INDEX"),
+        ("FAISS", "faiss"),
+    ],
+)  # fmt: skip
+def test_turkish_words_are_stemmed_with_their_own_letters(store: Any, question: str, text: str) -> None:
+    assert found(store("boş", text, language="turkish"), question) == ["n1"]
+
+
+@pytest.mark.parametrize(
     ("question", "first", "others"),
     [
         ("C++", "n1", {"n0", "n2"}),
@@ -122,6 +189,11 @@ def test_identifiers_are_found_by_their_parts_and_as_wholes(
     assert others <= set(hits)
 
 
+@pytest.mark.parametrize("question", [".NET", ".Net", "dotnet"])
+def test_a_name_with_a_dot_is_found_before_the_word_in_it(store: Any, question: str) -> None:
+    assert found(store("a net", "written for a larger .NET project", "see example.net"), question)[0] == "n1"
+
+
 @pytest.mark.parametrize("question", ["to be or not to be", "To be, or not to be?", "not to be"])
 def test_a_question_of_stop_words_finds_them(store: Any, question: str) -> None:
     filled = store("The pump is old.", "He asked: to be or not to be?", "Gulls eat chips.")
@@ -155,18 +227,19 @@ def test_words_are_found_in_other_forms(store: Any, text: str, question: str) ->
     assert found(store("something else", text, language="none"), question) == ["n1"]
 
 
-@given(st.text(max_size=60))
-def test_every_text_is_found_by_itself(text: str) -> None:
-    analyzer = Analyzer("english")
+@pytest.mark.parametrize("language", ["english", "turkish"])
+@given(text=st.text(max_size=60))
+def test_every_text_is_found_by_itself(language: str, text: str) -> None:
+    analyzer = Analyzer(language)
     text = text.encode("utf-8", "replace").decode()
-    assert set(analyzer.terms(text)) <= set(analyzer.index_analyzer.analyze(indexed_text(text)))
+    assert set(analyzer.terms(text)) <= set(analyzer.index_analyzer.analyze(indexed_text(text, language)))
 
 
 def test_files_of_an_earlier_analysis_are_rebuilt(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = store("서울에서 만나요", "another text")
     with monkeypatch.context() as patch:
         patch.setattr(bm25_index, "VERSION", 1)
-        patch.setattr(bm25_index, "indexed_text", lambda text: text)
+        patch.setattr(bm25_index, "indexed_text", lambda text, language: text)
         filled.snapshot()
         assert found(filled, "서울") == []
     stamp = _stamp(filled.path)
@@ -176,6 +249,25 @@ def test_files_of_an_earlier_analysis_are_rebuilt(store: Any, monkeypatch: pytes
     reader.snapshot()
     assert _stamp(filled.path)["analysis"] == VERSION
     assert [problem for problem in reader.verify()] == []
+
+
+def test_files_without_a_version_are_rebuilt(store: Any) -> None:
+    filled = store("서울에서 만나요")
+    filled.snapshot()
+    stamp = _stamp(filled.path)
+    del stamp["analysis"]
+    index = tantivy.Index.open(str(filled.path / "lexical"))
+    index.register_tokenizer("words", Analyzer("english").index_analyzer)
+    writer = index.writer(15_000_000, 1)
+    writer.delete_all_documents()
+    writer.add_document(tantivy.Document(row=-1, stamp=json.dumps(stamp)))
+    writer.commit()
+    writer.wait_merging_threads()
+    filled.close()
+    reader = FaissStore(filled.path)
+    assert found(reader, "서울") == ["n0"]
+    reader.snapshot()
+    assert _stamp(filled.path)["analysis"] == VERSION
 
 
 def _stamp(path: Path) -> dict[str, Any]:
@@ -223,3 +315,13 @@ def test_filters_compare_lists_in_one_normal_form(tmp_path: Path, operator: Filt
     store.add([make("n0", 0, tags=[NFD, "x"]), make("n1", 1, tags=["y"])])
     value: Any = NFC if operator == FilterOperator.CONTAINS else [NFC]
     assert store.query(ask(0, 5, filters=where("tags", value, operator))).ids == ["n0"]
+
+
+@pytest.mark.parametrize(("stored", "asked"), [(NFC, NFD), (NFD, NFC)])
+def test_filters_compare_keys_in_one_normal_form(tmp_path: Path, stored: str, asked: str) -> None:
+    store = FaissStore(tmp_path / "index")
+    store.add([make("n0", 0, **{stored: "x"}), make("n1", 1, **{stored: "y"}), make("n2", 2)])
+    assert store.query(ask(0, 5, filters=where(asked, "x"))).ids == ["n0"]
+    assert [node.node_id for node in store.get_nodes(filters=where(asked, "y"))] == ["n1"]
+    store.add([make("n3", 3, **{stored: "x"})])
+    assert sorted(store.query(ask(0, 5, filters=where(asked, "x"))).ids or []) == ["n0", "n3"]

@@ -29,7 +29,7 @@ _CLOCK_RESOLUTION_NANOSECONDS = 2_000_000_000
 
 # Lock files, backups and settings that programs keep beside documents.
 _OF_PROGRAMS = re.compile(
-    r"~\$.*|~wrl.*\.tmp|\.~lock\..*#|\..*\.sw[op]|.*~|#.*#|desktop\.ini|(eh)?thumbs\.db|\.ds_store", re.IGNORECASE
+    r"~\$.*|\._.*|~wrl.*\.tmp|\.~lock\..*#|\..*\.sw[op]|.*~|#.*#|desktop\.ini|(eh)?thumbs\.db|\.ds_store", re.IGNORECASE
 )
 
 

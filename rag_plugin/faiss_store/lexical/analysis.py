@@ -34,6 +34,17 @@ _UNSPACED = re.compile(
     "]+"
 )
 
+# A Hangul or kana particle behind a Latin name, as in FAISS를: as a term it would find every text with this letter.
+_PARTICLE = re.compile(r"(?<=[A-Za-z+#][A-Za-z0-9+#])[\u3041-\u30fa\uac00-\ud7a3](?!\w)")
+
+# Added to the code points of marks in unspaced scripts: tantivy ends words at some marks, at none of these letters.
+_MARK_OFFSET = 0x20000
+
+# Persian words of parts that a zero-width non-joiner keeps apart; a capital I of Turkish, which is i or dotless i.
+_NON_JOINER = "\u200c"
+_JOINED = re.compile("[\u0600-\u08ff]+(?:\u200c[\u0600-\u08ff]+)+")
+_WITH_CAPITAL_I = re.compile(r"\b\w*I\w*")
+
 # Soft hyphens, zero-width and bidirectional characters, variation selectors; Arabic and Hebrew vowel points, tatweel.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
@@ -50,25 +61,31 @@ _HAS_INNER_CAPITAL = re.compile(r"[A-ZÀ-Þ](?:(?<=[a-z0-9ß-ÿ].)|(?<=[A-ZÀ-Þ
 _COMPOUND = re.compile(rf"\b\w*(?:{_HAS_INNER_CAPITAL.pattern})\w*")
 
 # Names such as C++ and C#, whose signs tantivy drops: they get a second word, in the usual spelling.
-_SIGNS = (("++", re.compile(r"\b([^\W_]+)\+\+"), "plusplus"), ("#", re.compile(r"\b([A-Za-z])#"), "sharp"))
+_SIGNS = (
+    ("++", re.compile(r"\b([^\W_]+)\+\+"), r"\g<0> \g<1>plusplus "),
+    ("#", re.compile(r"\b([A-Za-z])#"), r"\g<0> \g<1>sharp "),
+    (".", re.compile(r"\.(?<!\w\.)net\b", re.IGNORECASE), r"\g<0> dotnet "),
+)
 
 
 class Analyzer:
     """The analysis of one language; `none` for neither stemmer nor stop words."""
 
     def __init__(self, language: str) -> None:
+        self._language = language
         self.index_analyzer = _analyzer(language, stop_words=False)
         self._query_analyzer = _analyzer(language, stop_words=True)
 
     def terms(self, question: str) -> list[str]:
         """The distinct terms of a question: without stop words, unless it has nothing else."""
-        text = _normalized(question.encode("utf-8", "replace").decode(), _query_units)
+        text = unicodedata.normalize("NFKC", question.encode("utf-8", "replace").decode())
+        text = _normalized(_PARTICLE.sub(" ", text), self._language, _query_units)
         return list(dict.fromkeys(self._query_analyzer.analyze(text) or self.index_analyzer.analyze(text)))
 
 
-def indexed_text(text: str) -> str:
+def indexed_text(text: str, language: str) -> str:
     """A text as it is passed to tantivy; unspaced scripts as single letters and pairs."""
-    return _normalized(text, lambda letters: [*letters, *_pairs(letters)])
+    return _normalized(text, language, lambda letters: [*letters, *_pairs(letters)])
 
 
 def _analyzer(language: str, *, stop_words: bool) -> Any:
@@ -81,38 +98,50 @@ def _analyzer(language: str, *, stop_words: bool) -> Any:
     return builder.build()
 
 
-def _normalized(text: str, units: Callable[[list[str]], list[str]]) -> str:
+def _normalized(text: str, language: str, units: Callable[[list[str]], list[str]]) -> str:
     """The text with the parts of compounds behind them, in one normal form and one case, without invisible characters.
 
     Args:
         text: Valid Unicode.
+        language: Of the stemmer.
         units: The words for a run of letters of an unspaced script.
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-        text = _without(text, _is_invisible)
+        if _NON_JOINER in text:
+            text = _JOINED.sub(lambda word: f"{word[0]} {word[0].replace(_NON_JOINER, ' ')} ", text)
+        text = _replaced(text, _is_invisible)
+    if language == "turkish":
+        text = _WITH_CAPITAL_I.sub(lambda word: f"{word[0]} {word[0].replace('I', 'ı')}", text)
     if _HAS_INNER_CAPITAL.search(text):
         text = _COMPOUND.sub(_with_parts, text)
-    for sign, pattern, spelling in _SIGNS:
+    for sign, pattern, words in _SIGNS:
         if sign in text:
-            text = pattern.sub(rf"\g<0> \g<1>{spelling} ", text)
+            text = pattern.sub(words, text)
     if text.isascii():
         return text
-    # Dotted and dotless i are one letter: which of them a capital stands for depends on the language.
-    text = unicodedata.normalize("NFKC", text.casefold()).replace("i\u0307", "i").replace("ı", "i")
+    text = unicodedata.normalize("NFKC", text.casefold()).replace("i\u0307", "i")
+    if language != "turkish":  # its stemmer needs the dotless i; elsewhere both are one letter
+        text = text.replace("ı", "i")
     if _UNSPACED.search("".join(set(text))):
+        text = _replaced(text, _separates, " ")
         text = _UNSPACED.sub(lambda run: f" {' '.join(units(_letters(run[0])))} ", text)
-    return _without(text, _ends_a_word)
+    return _replaced(text, _ends_a_word)
 
 
-def _without(text: str, drops: Callable[[str], object]) -> str:
-    """The text without some characters; few distinct ones are tested, which takes a tenth of the time for a text."""
-    dropped = [character for character in set(text) if character > "\u007f" and drops(character)]
-    return text.translate(dict.fromkeys(map(ord, dropped))) if dropped else text
+def _replaced(text: str, chosen: Callable[[str], object], by: str = "") -> str:
+    """The text with some characters replaced; only distinct ones are tested, in a tenth of the time for a text."""
+    replaced = [character for character in set(text) if character > "\u007f" and chosen(character)]
+    return text.translate(dict.fromkeys(map(ord, replaced), by)) if replaced else text
 
 
 def _is_invisible(character: str) -> object:
     return _INVISIBLE.match(character)
+
+
+def _separates(character: str) -> bool:
+    """Whether a character is a punctuation mark or sign of an unspaced script."""
+    return unicodedata.category(character)[0] in "PSZ" and _UNSPACED.match(character) is not None
 
 
 def _ends_a_word(character: str) -> bool:
@@ -129,14 +158,14 @@ def _query_units(letters: list[str]) -> list[str]:
 
 
 def _letters(run: str) -> list[str]:
-    """The letters of a run, each with the marks behind it."""
+    """The letters of a run, each with the marks behind it, which are sorted: they are typed in any order."""
     letters: list[str] = []
     for character in run:
-        if letters and unicodedata.category(character).startswith("M"):
-            letters[-1] += character
-        else:
+        if not unicodedata.category(character).startswith("M"):
             letters.append(character)
-    return letters
+        elif letters:
+            letters[-1] += chr(ord(character) + _MARK_OFFSET)
+    return [letter if len(letter) < 3 else letter[0] + "".join(sorted(letter[1:])) for letter in letters]
 
 
 def _pairs(letters: list[str]) -> list[str]:

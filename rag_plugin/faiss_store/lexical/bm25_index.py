@@ -104,7 +104,7 @@ class LexicalIndex:
                 writer.delete_documents_by_term("row", row)
             document = tantivy.Document
             for row, text in texts:
-                writer.add_document(document(row=row, text=indexed_text(text)))
+                writer.add_document(document(row=row, text=indexed_text(text, self.language)))
             removed_count = self.removed_count + len(removed)
             stamp = json.dumps(
                 {"state": position, "language": self.language, "analysis": VERSION, "removed": removed_count}
