@@ -158,6 +158,7 @@ def test_turkish_words_are_stemmed_with_their_own_letters(store: Any, question: 
         ("C++", "n1", {"n0", "n2"}),
         ("C#", "n2", {"n0", "n1"}),
         ("f#", "n3", set()),
+        ("F♯", "n3", set()),
         ("user", "n4", set()),
         ("getUserById", "n4", set()),
         ("getuserbyid", "n4", set()),

@@ -64,6 +64,7 @@ _COMPOUND = re.compile(rf"\b\w*(?:{_HAS_INNER_CAPITAL.pattern})\w*")
 _SIGNS = (
     ("++", re.compile(r"\b([^\W_]+)\+\+"), r"\g<0> \g<1>plusplus "),
     ("#", re.compile(r"\b([A-Za-z])#"), r"\g<0> \g<1>sharp "),
+    ("♯", re.compile(r"\b([A-Za-z])♯"), r"\g<0> \g<1>sharp "),
     (".", re.compile(r"\.(?<!\w\.)net\b", re.IGNORECASE), r"\g<0> dotnet "),
 )
 
