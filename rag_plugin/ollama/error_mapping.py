@@ -101,8 +101,8 @@ def not_ollama(content: str, target: Target) -> errors.NotOllama:
     )
 
 
-def unreachable(target: Target, *, name_unknown: bool = False) -> errors.ServerUnreachable:
-    """No connection to the server, or its host name is unknown."""
+def unreachable(target: Target, *, name_unknown: bool = False, note: str = "") -> errors.ServerUnreachable:
+    """No connection to the server, or its host name is unknown; `note` ends the hint."""
     what = f"no Ollama server can be reached at {target.url}{target.for_model}"
     setting = f"{target.slot}.base_url"
     if name_unknown:
@@ -114,7 +114,7 @@ def unreachable(target: Target, *, name_unknown: bool = False) -> errors.ServerU
             ": does it run there, and listen to other machines (OLLAMA_HOST=0.0.0.0)? "
             f"If it is elsewhere, set {setting}"
         )
-    return target.error(errors.ServerUnreachable, what, hint)
+    return target.error(errors.ServerUnreachable, what, hint + note)
 
 
 def model_missing(target: Target, *, pull: bool = False, available: str = "") -> errors.ModelMissing:

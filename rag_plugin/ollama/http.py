@@ -139,11 +139,12 @@ class Exchange:
         try:
             return _ssl_context(self._url.startswith("https:"))
         except OSError as error:
-            names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+            # Only the file of keys has its name in the error.
+            name = "SSLKEYLOGFILE" if error.filename else "SSL_CERT_FILE"
             raise self._target.error(
                 ServerUnreachable,
-                f"no TLS connection to {self._target.url}: {' and '.join(names)} cannot be used: {error}",
-                f"; unset {' and '.join(names)}, or name certificates that exist",
+                f"no TLS connection to {self._target.url}: {name} cannot be used: {error}",
+                f"; unset {name}, or set it to a file that can be used",
             ) from error
 
     async def read_object(self, deadline: Deadline) -> dict[str, Any]:
@@ -200,10 +201,9 @@ class Exchange:
         except TimeoutError as error:
             raise self._timeout(f"{self._target} {deadline.missed}", deadline.seconds, deadline.setting) from error
 
-    def _timeout(self, what: str, seconds: float, setting: str) -> LLMTimeout:
-        error = self._target.error(
-            LLMTimeout, f"{what} {seconds:g} s", f"; if it is only slow, set {self._target.slot}.{setting} higher"
-        )
+    def _timeout(self, what: str, seconds: float, setting: str, note: str = "") -> LLMTimeout:
+        hint = f"; if it is only slow, set {self._target.slot}.{setting} higher{note}"
+        error = self._target.error(LLMTimeout, f"{what} {seconds:g} s", hint)
         error.limit = setting
         return error
 
@@ -226,7 +226,8 @@ class Exchange:
             yield
         except httpx.ConnectTimeout as error:
             what = f"no connection to {target.url}{target.for_model} (is the address right?) within"
-            raise self._timeout(what, self._limits.connect, self._limits.setting_of("connect")) from error
+            setting = self._limits.setting_of("connect")
+            raise self._timeout(what, self._limits.connect, setting, _proxy_note(target)) from error
         except httpx.ConnectError as error:
             if "SSL" in str(error):
                 raise target.error(
@@ -234,7 +235,7 @@ class Exchange:
                     f"no TLS connection to {target.url}{target.for_model}: {error}",
                     "; is it http:// there, or must its certificate be trusted first (SSL_CERT_FILE)?",
                 ) from error
-            raise unreachable(target, name_unknown=_is_name_error(error)) from error
+            raise unreachable(target, name_unknown=_is_name_error(error), note=_proxy_note(target)) from error
         except (httpx.InvalidURL, UnicodeError) as error:
             raise target.error(
                 ServerUnreachable, f"{target.url} is not a server address{target.for_model}: {error}"
@@ -255,6 +256,15 @@ def _is_name_error(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _proxy_note(target: Target) -> str:
+    """The end of a hint where the environment has a proxy for a remote server."""
+    used = (f"{target.url.partition(':')[0]}_proxy", "all_proxy")
+    names = [name for name in os.environ if name.lower() in used and os.environ[name]]
+    if target.is_local or not names:
+        return ""
+    return f". {names[0]} is not used: the server must be reachable without a proxy"
 
 
 @lru_cache(maxsize=2)

@@ -44,7 +44,7 @@ def wrong_type(name: str, value: Any) -> tuple[str, str] | None:
         "integer": is_number and value == int(value),
         "number": is_number,
         "boolean": isinstance(value, bool),
-        "array": isinstance(value, (list, tuple)),
+        "array": isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value),
     }
     if fits[kind]:
         return None
@@ -79,15 +79,19 @@ def check_options(options: Mapping[str, Any], *, for_all_calls: bool = False) ->
             raise TypeError(f"{problem[0]}: {problem[1]}")
 
 
-_DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+|[+-]?0")
+_NANOSECONDS = {"ns": 1, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9, "m": 6e10, "h": 3.6e12}
+_PART = re.compile(rf"([0-9]+\.?[0-9]*|\.[0-9]+)({'|'.join(_NANOSECONDS)})")
+_DURATION = re.compile(rf"[+-]?(?:{_PART.pattern})+|[+-]?0")
 
 
 def duration_problem(value: str) -> tuple[str, str] | None:
     """Why a server refuses a text as `keep_alive`, with a hint; None for a duration of Go, such as `1h30m`."""
     if _DURATION.fullmatch(value):
-        return None
-    number = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*", value)
-    days = re.fullmatch(r"(\d+)\s*d(?:ays?)?", value)
+        if sum(float(number) * _NANOSECONDS[unit] for number, unit in _PART.findall(value)) < 2**63:
+            return None
+        return f"{value!r} is longer than 292 years", "write -1 without quotes to keep the model loaded for ever"
+    number = re.fullmatch(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*", value)
+    days = re.fullmatch(r"([0-9]+)\s*d(?:ays?)?", value)
     if number and float(number[1]) < 0:
         hint = f"write {number[1]} without quotes: a negative number keeps the model loaded for ever"
     elif number:

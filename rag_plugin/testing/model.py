@@ -100,7 +100,7 @@ def joined(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def has_type(value: Any, kind: str) -> bool:
     """Whether an option's value has the type that the server requires."""
     if kind == "array":
-        return isinstance(value, list)
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if kind == "boolean":
         return isinstance(value, bool)
     return isinstance(value, int if kind == "integer" else (int, float)) and not isinstance(value, bool)

@@ -53,8 +53,8 @@ def refused_keep_alive(value: Any) -> str | None:
     """The server's error for a `keep_alive` that is no duration of Go's `time.ParseDuration`."""
     if not isinstance(value, str) or duration_problem(value) is None:
         return None
-    number = re.fullmatch(r"[-+]?[\d.]+([^\d.].*)?", value)
-    if number is None:
+    number = re.fullmatch(r"[-+]?[0-9.]+([^0-9.].*)?", value)
+    if number is None or number[1] in ("ns", "us", "ms", "s", "m", "h"):  # a unit that exists: the number is too large
         return f'time: invalid duration "{value}"'
     if number[1] is None:
         return f'time: missing unit in duration "{value}"'

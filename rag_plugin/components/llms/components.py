@@ -119,7 +119,7 @@ def ollama(
         Field(description="`missing`: the server downloads a missing model at the first question."),
     ] = "never",
     options: Annotated[
-        dict[str, str | int | float | bool | None] | None,
+        dict[str, str | int | float | bool | list[str] | None] | None,
         Field(description="Other model options by Ollama's names, such as `{num_gpu: 0}`."),
     ] = None,
     headers: Headers = None,

@@ -60,25 +60,28 @@ class ChatRequest:
             configured_max: `max_tokens` of the config; no warning for a limit that the caller set for this request.
 
         Raises:
-            AnswerBroken: The answer is empty, for example because `max_tokens` were used for thinking.
+            AnswerBroken: The answer is empty, for example because its tokens were used for thinking.
         """
         prompt, answer = int(line.get("prompt_eval_count") or 0), int(line.get("eval_count") or 0)
         if self._is_text:
             self._state.estimator.add_sample(sum(map(weighted_bytes, self._texts)), prompt)
         reason = str(line.get("done_reason") or "stop")
         is_new = note_finish_reason(reason)
-        if reason == "length" and self.answer.is_empty and self.answer.thinking:
-            raise self._target.error(
-                AnswerBroken,
-                f"{self._target} used all {answer} tokens of its answer for thinking",
-                "; set llm.max_tokens higher, or llm.thinking: false",
-            )
         if reason == "length":
             is_full = bool(prompt) and prompt + answer >= self._context - 1 and not 0 < self._max_tokens <= answer
+            setting = "llm.context_window" if is_full else "llm.max_tokens"
+            if self.answer.is_empty:
+                is_thought = bool(self.answer.thinking)
+                use = f"used all {answer} tokens of its answer for thinking"
+                raise self._target.error(
+                    AnswerBroken,
+                    f"{self._target} {use if is_thought else f'returned no text in {answer} tokens'}",
+                    f"; set {setting} higher, or llm.thinking: false",
+                )
             if is_new and (is_full or self._max_tokens == configured_max):
                 _log.warning(
                     "the answer of %r was cut after %d tokens; set %s higher for longer answers",
-                    *(self._target.model, answer, "llm.context_window" if is_full else "llm.max_tokens"),
+                    *(self._target.model, answer, setting),
                 )
         elif self.answer.is_empty and self._messages:
             raise self._target.error(

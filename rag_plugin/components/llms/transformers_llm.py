@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 import torch
+from llama_index.core.base.llms.types import ThinkingBlock
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import ChatResponse, CompletionResponse
 from llama_index.core.llms.callbacks import llm_completion_callback
@@ -56,7 +57,8 @@ class TransformersLLM(HuggingFaceLLM):  # type: ignore[misc]
     """A `HuggingFaceLLM` with the settings and the finish reason of the component `ollama`.
 
     Streams raise errors of the generation, and stop it when they are closed; in the base class an exception in the
-    generating thread leaves the reader waiting forever. Thoughts are in `additional_kwargs["thinking"]`.
+    generating thread leaves the reader waiting forever. Thoughts are in `additional_kwargs["thinking"]`, and in a
+    `ThinkingBlock` of a chat.
     """
 
     stop: tuple[str, ...] = ()
@@ -167,11 +169,30 @@ class TransformersLLM(HuggingFaceLLM):  # type: ignore[misc]
         if errors:
             raise errors[0]
 
+    def chat(self, messages: Any, **kwargs: Any) -> ChatResponse:
+        return _with_thinking_block(super().chat(messages, **kwargs))
+
+    def stream_chat(self, messages: Any, **kwargs: Any) -> Generator[ChatResponse, None, None]:
+        return _with_thinking_blocks(super().stream_chat(messages, **kwargs))
+
     async def achat(self, messages: Any, **kwargs: Any) -> ChatResponse:
         return await asyncio.to_thread(self.chat, messages, **kwargs)
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         return await asyncio.to_thread(self.complete, prompt, formatted, **kwargs)
+
+
+def _with_thinking_block(response: ChatResponse) -> ChatResponse:
+    """Thoughts and finish reason where LlamaIndex's Ollama has them too; the base class has them in the message."""
+    response.additional_kwargs = dict(response.message.additional_kwargs)
+    if response.additional_kwargs.get("thinking"):
+        response.message.blocks.insert(0, ThinkingBlock(content=response.additional_kwargs["thinking"]))
+    return response
+
+
+def _with_thinking_blocks(responses: Generator[ChatResponse, None, None]) -> Generator[ChatResponse, None, None]:
+    with closing(responses):
+        yield from map(_with_thinking_block, responses)
 
 
 def load_transformers_llm(

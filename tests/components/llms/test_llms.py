@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core.base.llms.types import ThinkingBlock
 from llama_index.core.llms import ChatMessage
 
 from rag_plugin import ComponentError, ConfigError, MissingPackage, build_engine, load_config
@@ -214,6 +215,14 @@ def test_inline_thoughts_of_a_model_in_this_process(smollm: Any, monkeypatch: py
     monkeypatch.setattr(type(smollm), "_pieces", pieces)
     response = smollm.complete("What?")
     assert (response.text, response.additional_kwargs["thinking"]) == ("The answer.", "I wonder.")
+    # Chats have them where LlamaIndex's Ollama has them.
+    user = [ChatMessage(role="user", content="What?")]
+    streamed = list(smollm.stream_chat(user))
+    for chat in (smollm.chat(user), asyncio.run(smollm.achat(user)), streamed[-1]):
+        assert chat.message.content == "The answer."
+        assert [block.content for block in chat.message.blocks if isinstance(block, ThinkingBlock)] == ["I wonder."]
+        assert chat.additional_kwargs["finish_reason"] == "stop"
+    assert "".join(part.additional_kwargs.get("thinking_delta") or "" for part in streamed) == "I wonder."
     # A chat template may write the opening tag.
     monkeypatch.setattr(type(smollm), "_pieces", lambda *_: (piece for piece in ("I wonder.</think>", " Yes.")))
     assert smollm.complete("What?\n<think>\n").text == "Yes."

@@ -127,3 +127,22 @@ async def test_thoughts_that_use_all_tokens_are_an_error_in_every_form(
                 await awaitable
         with pytest.raises(AnswerBroken, match="llm.max_tokens higher"):
             await drain(await llm.astream_chat(USER))
+
+
+def test_thoughts_that_fill_the_context_name_the_context_window() -> None:
+    with FakeOllama(Answer("", thinking="hmm " * 900), models=["m"], capabilities=["completion", "thinking"]) as server:
+        with pytest.raises(AnswerBroken, match="set llm.context_window higher, or llm.thinking: false"):
+            llm_of(server, max_tokens=4000, context_window=256).complete("What?")
+
+
+@pytest.mark.parametrize("split_thinking", [True, False])
+async def test_a_cut_answer_without_text_is_an_error(split_thinking: bool) -> None:
+    with FakeOllama(" \n" * 40, models=["m"]) as server:
+        llm = llm_of(server, max_tokens=4, split_thinking=split_thinking)
+        cause = "returned no text in 4 tokens; set llm.max_tokens higher, or llm.thinking: false"
+        with pytest.raises(AnswerBroken, match=cause):
+            llm.complete("What?")
+        with pytest.raises(AnswerBroken, match=cause):
+            await llm.achat(USER)
+        with pytest.raises(AnswerBroken, match=cause):
+            list(llm.stream_chat(USER))

@@ -13,6 +13,8 @@ import pytest
 
 from rag_plugin import ConfigError, load_config
 from rag_plugin.components.llms.ollama_llm import OllamaLLM
+from rag_plugin.errors import LLMError, ServerUnreachable
+from rag_plugin.ollama import http
 from rag_plugin.ollama.options import OPTIONS, duration_problem, wrong_type
 from rag_plugin.testing import FakeOllama
 
@@ -43,6 +45,11 @@ def problem(slot: str, **settings: Any) -> Any:
         ("5 m", "write a time such as 10m"),
         ("5M", "write a time such as 10m"),
         ("", "write a time such as 10m"),
+        ("9999999h", "write -1 without quotes"),
+        ("-2562048h", "write -1 without quotes"),
+        ("5124096h30m", "write -1 without quotes"),
+        ("५m", "write a time such as 10m"),
+        ("٣٠٠", "write a time such as 10m"),
     ],
 )
 def test_a_keep_alive_that_the_server_refuses_is_a_config_error(slot: str, value: str, hint: str) -> None:
@@ -53,7 +60,27 @@ def test_a_keep_alive_that_the_server_refuses_is_a_config_error(slot: str, value
 
 
 @pytest.mark.parametrize(
-    "value", ["5m", "1h30m", "300ms", "-1m", "1.5h", ".5s", "0", "10us", "1µs", -1, 0, 300, 0.5, None]
+    "value",
+    [
+        "5m",
+        "1h30m",
+        "300ms",
+        "-1m",
+        "1.5h",
+        ".5s",
+        "0",
+        "10us",
+        "1µs",
+        "1μs",
+        "1.h",
+        "+5m",
+        "2562047h",
+        -1,
+        0,
+        300,
+        0.5,
+        None,
+    ],
 )
 def test_durations_of_go_and_numbers_are_accepted(value: Any) -> None:
     assert load_config({**BASE, "llm": {"type": "ollama", "model": "m", "keep_alive": value}})
@@ -68,6 +95,7 @@ def test_durations_of_go_and_numbers_are_accepted(value: Any) -> None:
         ({"min_p": "0.1"}, "the option 'min_p' is a number, not '0.1'", "write 0.1 without quotes"),
         ({"use_mmap": "true"}, "the option 'use_mmap' is true or false, not 'true'", "write true without quotes"),
         ({"use_mlock": 1}, "the option 'use_mlock' is true or false, not 1", "write true or false"),
+        ({"stop": "x"}, "the option 'stop' is a list of texts, not 'x'", "write a list of texts"),
     ],
 )
 def test_an_option_of_another_type_is_a_config_error(options: dict[str, Any], message: str, hint: str) -> None:
@@ -77,10 +105,19 @@ def test_an_option_of_another_type_is_a_config_error(options: dict[str, Any], me
         OllamaLLM(model="m", additional_kwargs=options)
 
 
+def test_the_option_stop_is_a_list_of_texts() -> None:
+    config = load_config({**BASE, "llm": {"type": "ollama", "model": "m", "options": {"stop": ["a", "b"]}}})
+    assert config.build("llm").additional_kwargs == {"stop": ["a", "b"]}
+    with pytest.raises(TypeError, match="the option 'stop' is a list of texts, not \\[1\\]"):
+        OllamaLLM(model="m", additional_kwargs={"stop": [1]})
+
+
 @pytest.mark.parametrize("path", ["/api/chat", "/api/embed"])
 def test_the_fake_server_refuses_what_the_config_refuses(path: str) -> None:
-    values: list[dict[str, Any]] = [{"keep_alive": value} for value in ("-1", "300", "forever", "1d", "5m", "1h30m", 5)]
-    values += [{"options": {name: value}} for name in OPTIONS for value in ("0", 1, True, 0.5, ["x"])]
+    values: list[dict[str, Any]] = [
+        {"keep_alive": value} for value in ("-1", "300", "forever", "1d", "5m", "9999999h", "५m", 5)
+    ]
+    values += [{"options": {name: value}} for name in OPTIONS for value in ("0", 1, True, 0.5, ["x"], [1])]
     with FakeOllama(models=["m"]) as server:
         for body in values:
             message: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
@@ -92,6 +129,8 @@ def test_the_fake_server_refuses_what_the_config_refuses(path: str) -> None:
             assert (reply.status_code == 200) == (refused is None), body
         refusal = httpx.post(server.url + path, json={"model": "m", "input": "x", "keep_alive": "-1"})
         assert refusal.json() == {"error": 'time: missing unit in duration "-1"'}
+        refusal = httpx.post(server.url + path, json={"model": "m", "input": "x", "keep_alive": "9999999h"})
+        assert refusal.json() == {"error": 'time: invalid duration "9999999h"'}
 
 
 @pytest.mark.parametrize("slot", ["llm", "encoder"])
@@ -164,13 +203,59 @@ def test_a_local_server_is_reached_whatever_the_environment_holds(environment: d
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_certificate_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rag_plugin.errors import ServerUnreachable
-    from rag_plugin.ollama import http
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"SSL_CERT_FILE": "/nowhere/cert.pem"}, "SSL_CERT_FILE"),
+        ({"SSL_CERT_FILE": "/nowhere/cert.pem", "SSL_CERT_DIR": "/"}, "SSL_CERT_FILE"),
+        ({"SSL_CERT_FILE": __file__}, "SSL_CERT_FILE"),
+        ({"SSLKEYLOGFILE": "/nowhere/keys"}, "SSLKEYLOGFILE"),
+        ({"SSLKEYLOGFILE": "/nowhere/keys", "SSL_CERT_DIR": "/"}, "SSLKEYLOGFILE"),
+    ],
+    ids=str,
+)
+async def test_the_variable_that_prevents_tls_is_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], name: str
+) -> None:
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    http._ssl_context.cache_clear()
+    llm = OllamaLLM(model="m", base_url="https://127.0.0.1:9")
+    try:
+        with pytest.raises(ServerUnreachable, match=f": {name} cannot be used: .*; unset {name}, or set it to"):
+            llm.complete("question")
+        with pytest.raises(ServerUnreachable, match=f": {name} cannot be used"):
+            await llm.acomplete("question")
+    finally:
+        http._ssl_context.cache_clear()
 
-    http._ssl_context.cache_clear()
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/cert.pem")
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-    with pytest.raises(ServerUnreachable, match="SSL_CERT_FILE cannot be used: .*unset SSL_CERT_FILE"):
-        OllamaLLM(model="m", base_url="https://127.0.0.1:9").complete("question")
-    http._ssl_context.cache_clear()
+
+@pytest.mark.parametrize(
+    ("scheme", "variable", "is_named"),
+    [
+        ("https", "HTTPS_PROXY", True),
+        ("https", "all_proxy", True),
+        ("http", "http_proxy", True),
+        ("http", "HTTPS_PROXY", False),
+        ("https", "NO_PROXY", False),
+    ],
+)
+@pytest.mark.parametrize(
+    "failure", [httpx.ConnectError("refused"), httpx.ConnectTimeout("")], ids=["refused", "timeout"]
+)
+def test_a_proxy_variable_is_named_where_a_remote_server_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, variable: str, is_named: bool, failure: Exception
+) -> None:
+    async def fail(*_: Any) -> Any:
+        raise failure
+
+    for name in [name for name in os.environ if name.upper().endswith("_PROXY")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, "socks5://127.0.0.1:9")
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", fail)
+    for host, expected in (("gpu.test", is_named), ("127.0.0.1", False)):
+        with pytest.raises(LLMError) as caught:
+            OllamaLLM(model="m", base_url=f"{scheme}://{host}:9", retries=0).complete("question")
+        assert (f"{variable} is not used: " in str(caught.value)) == expected
