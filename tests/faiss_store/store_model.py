@@ -229,7 +229,7 @@ class Model:
         return {
             name: known
             for name, known in self.nodes.items()
-            if (not by_id or name in (ids or ())) and (not documents or known.document in documents)
+            if (not by_id or name in (ids or ())) and (documents is None or known.document in documents)
         }
 
     def shown(self) -> dict[str, tuple[str | None, str, str]]:

@@ -381,7 +381,7 @@ class StoreBesideModel(RuleBasedStateMachine):
         which = data.draw(st.sampled_from(["ids", "documents", "filters", "filters", "none", "all"]))
         restrictions: dict[str, Any] = {
             "node_ids": ids if which in ("ids", "all") else None,
-            "doc_ids": documents if which in ("documents", "all") else [],
+            "doc_ids": documents if which in ("documents", "all") else None,
             "filters": filters if which in ("filters", "all") else None,
         }
         filters = restrictions["filters"]

@@ -9,6 +9,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
@@ -21,7 +22,6 @@ from rag_plugin.errors import (
     AnswerBroken,
     CapabilityMissing,
     ContextOverflow,
-    LLMError,
     LLMTimeout,
     ModelMissing,
     PullFailed,
@@ -283,8 +283,11 @@ def test_a_server_that_is_too_slow_says_which_setting_to_raise(server: str) -> N
 
 
 def test_an_option_of_a_wrong_type_is_told_in_the_servers_words(server: str) -> None:
-    with pytest.raises(LLMError, match='option "num_gpu" must be of type integer'):
-        llm_of(server, additional_kwargs={"num_gpu": "many"}).complete("x")
+    with pytest.raises(TypeError, match="the option 'num_gpu' is a whole number, not 'many'"):
+        llm_of(server, additional_kwargs={"num_gpu": "many"})
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "options": {"num_gpu": "many"}}
+    reply = httpx.post(f"{server}/api/chat", json=body)
+    assert reply.json()["error"] == 'option "num_gpu" must be of type integer'
 
 
 def test_letting_go_of_an_answer_ends_the_work_on_the_server(ollama: RealOllama) -> None:

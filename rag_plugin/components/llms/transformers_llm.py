@@ -201,16 +201,18 @@ def load_transformers_llm(
     context_window: int | None,
     max_tokens: int,
     temperature: float,
+    seed: int | None,
+    stop: tuple[str, ...],
     top_p: float | None,
     top_k: int | None,
     repeat_penalty: float | None,
+    split_thinking: bool,
     device: str | None,
     dtype: str,
     system_prompt: str | None,
     revision: str | None,
     trust_remote_code: bool,
     callback_manager: CallbackManager,
-    **fields: Any,
 ) -> TransformersLLM:
     """Load a causal language model and its tokenizer, with the settings of component `huggingface`.
 
@@ -261,6 +263,6 @@ def load_transformers_llm(
         callback_manager=callback_manager,
         generate_kwargs={**sampling, "pad_token_id": tokenizer.pad_token_id},
     )
-    for name, value in fields.items():  # the base class has no parameters for them
-        setattr(llm, name, value)
+    # The base class's constructor takes no fields of a subclass.
+    llm.seed, llm.stop, llm.split_thinking = seed, stop, split_thinking
     return llm
